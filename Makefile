@@ -1,0 +1,61 @@
+# Two commands matter: `make demo` and `make test`. Both do all their own set-up, in .venv and .cache.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(VENV)/.run
+DEV := $(VENV)/.dev
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps
+
+.PHONY: help demo test check format reference locks clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(RUN) ## broker, publisher and bridge on this machine: watch messages come out as events, until Ctrl-C
+	@exec $(BIN)/bridge demo
+
+test: check ## every check: lint, format, types, tests
+	@PYTHONPATH=tests $(BIN)/python -m sdks.install
+	@$(BIN)/pytest -n auto
+
+check: $(DEV) ## the checks that run nothing: lint, format, types
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+format: $(DEV) ## mend what can be mended by itself
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+reference: $(DEV) ## write the tables of docs/ anew, from the code
+	@$(BIN)/python docs/generate.py
+
+locks: $(DEV) ## resolve the dependencies anew, into locks/
+	$(PIP) uv
+	$(COMPILE) pyproject.toml -o locks/run.txt
+	$(COMPILE) --group build -o locks/build.txt
+	$(COMPILE) pyproject.toml --group dev -c locks/run.txt -c locks/build.txt -o locks/dev.txt
+
+clean: ## forget everything that was set up
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"Python 3.11 or newer is needed, and {sys.executable} is {sys.version.split()[0]}: name another with make PYTHON=python3.12")'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# The project itself is installed editable: sinks are found by entry point, so its metadata must be there.
+$(RUN): locks/build.txt locks/run.txt pyproject.toml | $(VENV)/.made
+	@echo "setting up $(VENV) …" >&2
+	@$(PIP) --require-hashes -r locks/build.txt -r locks/run.txt
+	@$(PIP) --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): $(RUN) locks/dev.txt
+	@echo "setting up $(VENV) for the tests …" >&2
+	@$(PIP) --require-hashes -r locks/dev.txt
+	@touch $@
