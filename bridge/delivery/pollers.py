@@ -1,0 +1,197 @@
+"""How many poll, how long they wait, how much they ask for, and when they pause."""
+
+import asyncio
+import random
+
+from bridge.delivery.outlet import Outlet
+from bridge.delivery.pace import Backoff, wait
+from bridge.delivery.pipeline import Pipeline
+from bridge.delivery.room import Room
+from bridge.errors import BridgeError, FixSettingsError, TryAgainError
+from bridge.source import Batch, Source
+from bridge.watch.facts import Facts
+
+TROUBLE_FIRST_SECONDS, TROUBLE_CEILING_SECONDS = 0.5, 30.0
+EARLY_FIRST_SECONDS, EARLY_CEILING_SECONDS = 1.0, 5.0
+EARLY_SHARE = 0.8
+"""An empty answer after less than this share of the wait that was asked for comes from a broker that doesn't hold polls."""
+OUTAGE_FIRST_SECONDS, OUTAGE_CEILING_SECONDS = 1.0, 30.0
+
+
+class Pollers:
+    """One poller always, waiting as long as it may; more while batches come back full, up to `max_pollers`.
+
+    The first poller is the one that paces: it alone waits out trouble, a broker that doesn't hold polls, and a sink that is
+    down. The others end themselves with the first poll that isn't full.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        pipeline: Pipeline,
+        outlet: Outlet,
+        room: Room,
+        facts: Facts,
+        tasks: asyncio.TaskGroup,
+        batch_size: int,
+        wait_seconds: int,
+        max_pollers: int,
+        rng: random.Random,
+    ) -> None:
+        self._source = source
+        self._pipeline = pipeline
+        self._outlet = outlet
+        self._room = room
+        self._facts = facts
+        self._tasks = tasks
+        self._batch_size = batch_size
+        self._wait_seconds = wait_seconds
+        self._max_pollers = max_pollers
+        self._trouble = Backoff(TROUBLE_FIRST_SECONDS, TROUBLE_CEILING_SECONDS, rng)
+        self._early = Backoff(EARLY_FIRST_SECONDS, EARLY_CEILING_SECONDS, rng)
+        self._rng = rng
+        self._now = asyncio.get_running_loop().time
+        self._resume_at = 0.0
+        self._stopping = asyncio.Event()
+        self._polls: set[asyncio.Task[Batch]] = set()
+        self._others: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Poll until `stop` is called, and return when every poll has come back and its batch has been seen to.
+
+        Raises FixSettingsError when the broker says, before any poll has succeeded, that only a person can mend it; the same
+        of the sink at its first opening.
+        """
+        self._facts.pollers += 1
+        while not self._stopping.is_set():
+            if self._outlet.down:
+                await self._wait_out_the_outage()
+                continue
+            # A poll that is to show that the connection is there, the first of all among them, doesn't wait for messages.
+            await self._poll(self._wait_seconds if self._facts.rocketmq.ok else 0)
+            await wait(self._resume_at - self._now(), self._stopping)
+        if self._others:
+            await asyncio.wait(self._others)
+        self._facts.pollers -= 1
+
+    def stop(self) -> None:
+        """Start no poll any more."""
+        self._stopping.set()
+
+    def cut(self) -> None:
+        """Let go of the polls that wait; what the broker had just handed out comes again when its lease ends."""
+        for poll in self._polls:
+            poll.cancel()
+
+    def abandon(self) -> None:
+        """Drop what the pollers beside the first are doing."""
+        for poller in self._others:
+            poller.cancel()
+
+    async def _poll(self, wait_seconds: int, *, most: int | None = None, trial: bool = False) -> bool:
+        """One poll and its batch; tells whether the batch was full, so that there may be more."""
+        asked = self._room.fits(most or self._batch_size)
+        if not asked:
+            await self._room.wait_for_change(1.0)
+            return False
+        reckoned = self._room.reckon(asked)
+        self._room.take(reckoned)
+        try:
+            batch = await self._receive(asked, wait_seconds)
+            sizes = [delivery.event.size for delivery in batch.deliveries] if batch else []
+            if sizes:
+                self._room.learn(max(sizes))
+            self._room.take(sum(sizes) - reckoned)
+            reckoned = sum(sizes)
+            if batch and batch.deliveries:
+                full = len(sizes) >= asked and not trial
+                if full:
+                    self._add_one()
+                await self._pipeline.deliver(batch.deliveries, trial=trial)
+                return full
+            return False
+        finally:
+            self._room.take(-reckoned)
+
+    def _add_one(self) -> None:
+        if len(self._others) + 1 < self._max_pollers:
+            task = self._tasks.create_task(self._poll_while_full())
+            self._others.add(task)
+            task.add_done_callback(self._others.discard)
+
+    async def _poll_while_full(self) -> None:
+        self._facts.pollers += 1
+        try:
+            while self._all_is_well() and await self._poll(0):
+                pass
+        finally:
+            self._facts.pollers -= 1
+
+    def _all_is_well(self) -> bool:
+        return not self._stopping.is_set() and not self._outlet.down and self._now() >= self._resume_at
+
+    async def _receive(self, asked: int, wait_seconds: int) -> Batch | None:
+        """The answer to one poll, or None when there was none; sets the pause that comes before the next."""
+        poll = asyncio.create_task(self._source.receive(asked, wait_seconds))
+        self._polls.add(poll)
+        try:
+            await asyncio.wait([poll])
+            if poll.cancelled():  # by `cut`
+                self._facts.counts.polls["cut"] += 1
+                return None
+            batch = poll.result()
+        except BridgeError as problem:
+            self._note_trouble(problem)
+            return None
+        finally:
+            self._polls.discard(poll)
+            if not poll.done():  # we are cancelled ourselves
+                poll.cancel()
+        self._note_answer(batch, wait_seconds)
+        return batch
+
+    def _note_answer(self, batch: Batch, wait_seconds: int) -> None:
+        polls = self._facts.counts.polls
+        self._facts.rocketmq.works()
+        if self._now() >= self._resume_at:  # else another poller has just been told to slow down
+            self._trouble.reset()
+        if batch.deliveries:
+            polls["messages"] += 1
+            self._early.reset()
+        elif wait_seconds == 0 and self._wait_seconds > 0:  # it was asked not to wait
+            polls["empty"] += 1
+        elif batch.waited < wait_seconds * EARLY_SHARE or wait_seconds == 0:
+            polls["early"] += 1
+            self._resume_at = self._now() + self._early.pause()
+        else:
+            polls["empty"] += 1
+            self._early.reset()
+
+    def _note_trouble(self, problem: BridgeError) -> None:
+        if isinstance(problem, FixSettingsError) and self._facts.rocketmq.last_ok is None:
+            raise problem
+        after, lost = (problem.after, problem.answer_lost) if isinstance(problem, TryAgainError) else (None, False)
+        self._facts.counts.polls["cut" if lost else "error"] += 1
+        self._facts.rocketmq.fails(str(problem))
+        self._resume_at = max(self._resume_at, self._now() + self._trouble.pause(after))
+
+    async def _wait_out_the_outage(self) -> None:
+        self._facts.paused = "the sink is down"
+        backoff = Backoff(OUTAGE_FIRST_SECONDS, OUTAGE_CEILING_SECONDS, self._rng)
+        pause = backoff.pause() if self._outlet.opened else 0.0
+        while not await self._outlet.wait_until_up(pause, self._stopping) and not self._stopping.is_set():
+            await self._try_the_sink()
+            pause = backoff.pause()
+        self._facts.paused = None
+        self._pipeline.outage_ended()
+
+    async def _try_the_sink(self) -> None:
+        """Find out whether the sink is up again: by asking it where it can be asked, then with one message.
+
+        Rather with one that we hold than with a new one, which would cost it a delivery (promise 4).
+        """
+        if self._outlet.busy or not await self._outlet.usable() or not self._outlet.down:
+            return
+        if not self._outlet.let_one_try() and not self._pipeline.holds_one_to_try:
+            await self._poll(self._wait_seconds, most=1, trial=True)

@@ -1,0 +1,262 @@
+"""A thin aiohttp shell around the codec: one session, three calls, every wait and every read bounded."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import formatdate, parsedate_to_datetime
+from ssl import SSLContext
+from types import MappingProxyType, TracebackType
+from typing import Self
+
+import aiohttp
+from yarl import URL
+
+from bridge import __version__
+from bridge.errors import BrokenAnswerError, FixSettingsError, TryAgainError
+from bridge.rocketmq import codec, signing
+from bridge.rocketmq.codec import AckFailure, Published, Request, Subscription
+from bridge.rocketmq.credentials import CredentialsNow
+from bridge.rocketmq.damage import Damaged
+from bridge.rocketmq.message import Message
+
+_SMALL_ANSWER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long the service may take, in seconds, before a call ends with TryAgainError."""
+
+    connect: float = 5.0
+    """For a connection, its TLS handshake included."""
+    silence: float = 5.0
+    """Without a byte of a poll's answer, beyond what the poll holds on for. At least 3 (protocol.md 10, point 39)."""
+    poll: float = 30.0
+    """For the whole answer to a poll, beyond what it holds on for, however steadily it trickles in."""
+    write_silence: float = 10.0
+    """Without a byte of the answer to an ack or a publish."""
+    write: float = 15.0
+    """For the whole answer to an ack or a publish."""
+
+
+_PATIENCE = Patience()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Polled:
+    """One finished poll. Local instants are seconds of the client's monotonic clock."""
+
+    messages: tuple[Message | Damaged, ...]
+    """Empty when there was none to deliver."""
+    sent_at: float
+    received_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    body: bytes
+    server_time: float | None
+    sent_at: float
+    received_at: float
+
+    @property
+    def says_time_expired(self) -> bool:
+        return self.status == 408 and b"TimeExpired" in self.body  # noqa: PLR2004 - the status of protocol.md 7
+
+
+class Client:
+    """Polls, acks and publishes at one endpoint, such as `http://<account>.mqrest.<region>.aliyuncs.com`.
+
+    `on_date` is told what the Date header of each answer said, in seconds since the epoch, and the local instants at which
+    the request went out and the answer was there, in seconds of `monotonic`.
+
+    Every call raises what `bridge.rocketmq.codec` raises, and TryAgainError when no whole answer came; its `answer_lost` tells
+    whether the request may have had its effect. A call that is cancelled closes its connection; a poll that is cut so may have
+    taken messages along, which the broker delivers again when their lease ends.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        credentials: CredentialsNow,
+        *,
+        max_connections: int,
+        proxy: str | None = None,
+        ssl: SSLContext | bool = True,
+        wall_clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        on_date: Callable[[float, float, float], None] | None = None,
+        patience: Patience = _PATIENCE,
+    ) -> None:
+        self._endpoint = endpoint
+        self._credentials = credentials
+        self._proxy = proxy
+        self._ssl = ssl
+        self._wall_clock = wall_clock
+        self._monotonic = monotonic
+        self._on_date = on_date
+        self._patience = patience
+        self._write_limits = aiohttp.ClientTimeout(
+            total=patience.write, connect=patience.connect, sock_read=patience.write_silence
+        )
+        self._max_connections = max_connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the session; nothing is connected before the first call."""
+        # Proxies are given by the caller: trust_env would also read ~/.netrc for each request and replace our Authorization.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._max_connections, ssl=self._ssl, keepalive_timeout=60),
+            headers={
+                "Accept-Encoding": "identity",  # an answer is read to a bound in bytes, so it must not unfold
+                "User-Agent": f"rocketmq-bridge/{__version__}",
+                "x-mq-version": signing.VERSION,
+            },
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("Content-Type",),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close every connection."""
+        if self._session:
+            await self._session.close()
+
+    async def poll(self, subscription: Subscription, *, max_messages: int, wait_seconds: int) -> Polled:
+        """Ask for 1 to 16 messages, holding on for 0 to 30 seconds until there is one."""
+        patience = self._patience
+        limits = aiohttp.ClientTimeout(
+            total=wait_seconds + patience.poll, connect=patience.connect, sock_read=wait_seconds + patience.silence
+        )
+        request = subscription.poll(max_messages, wait_seconds)
+        answer = await self._call(request, limits, codec.max_answer_bytes(max_messages), "polling")
+        return Polled(
+            messages=codec.read_poll(answer.status, answer.body),
+            sent_at=answer.sent_at,
+            received_at=answer.received_at,
+        )
+
+    async def ack(self, subscription: Subscription, receipt_handles: Sequence[str]) -> tuple[AckFailure, ...]:
+        """Acknowledge 1 to 16 deliveries; what is returned was not accepted, everything else was."""
+        answer = await self._call(subscription.ack(receipt_handles), self._write_limits, _SMALL_ANSWER_BYTES, "acknowledging")
+        return codec.read_ack(answer.status, answer.body, receipt_handles)
+
+    async def publish(
+        self,
+        topic: str,
+        *,
+        body: str,
+        instance: str | None = None,
+        tag: str | None = None,
+        properties: Mapping[str, str] = MappingProxyType({}),
+    ) -> Published:
+        """Publish one message. Not idempotent: after a TryAgainError with `answer_lost`, trying again may publish it twice."""
+        request = codec.publish(topic, body=body, instance=instance, tag=tag, properties=properties)
+        answer = await self._call(request, self._write_limits, _SMALL_ANSWER_BYTES, "publishing")
+        return codec.read_publish(answer.status, answer.body)
+
+    async def _call(self, request: Request, limits: aiohttp.ClientTimeout, max_bytes: int, doing: str) -> _Answer:
+        """One request with one answer; one more with a fresh date when the service found ours too old (protocol.md 7)."""
+        answer = await self._exchange(request, limits, max_bytes, doing)
+        if answer.says_time_expired:
+            answer = await self._exchange(request, limits, max_bytes, doing)
+            if answer.says_time_expired and answer.server_time is not None:
+                difference = self._wall_clock() - answer.server_time
+                raise FixSettingsError(
+                    f"{doing}: the service says TimeExpired: this machine's clock is {abs(difference):,.0f} s "
+                    f"{'ahead of' if difference > 0 else 'behind'} the service's, and 15 minutes are allowed; set the clock",
+                    code="TimeExpired",
+                )
+        return answer
+
+    async def _exchange(self, request: Request, limits: aiohttp.ClientTimeout, max_bytes: int, doing: str) -> _Answer:
+        assert self._session, "a Client is used inside `async with`"
+        sent_at = self._monotonic()
+        try:
+            async with self._session.request(
+                request.method,
+                # yarl would rewrite %2A and the like, and with it break the signature
+                URL(self._endpoint + request.target, encoded=True),
+                data=request.body or None,
+                headers=self._headers(request),
+                timeout=limits,
+                proxy=self._proxy,
+                allow_redirects=False,
+            ) as response:
+                body = await _read(response, max_bytes, doing)
+                answer = _Answer(response.status, body, _instant(response.headers.get("Date")), sent_at, self._monotonic())
+        except aiohttp.ClientConnectorError as problem:
+            raise TryAgainError(f"{doing}: {_unreachable(problem)}") from problem
+        except aiohttp.ConnectionTimeoutError as problem:
+            raise TryAgainError(f"{doing}: no connection within {self._patience.connect:g} s") from problem
+        except TimeoutError as problem:
+            raise TryAgainError(f"{doing}: no whole answer in time", answer_lost=True) from problem
+        except aiohttp.ServerDisconnectedError as problem:
+            raise TryAgainError(
+                f"{doing}: the connection was closed without an answer; if that goes on, is BRIDGE_ROCKETMQ__ENDPOINT "
+                "the HTTP endpoint (…mqrest…) and not the TCP one, and http or https as it should be?",
+                answer_lost=True,
+            ) from problem
+        except (aiohttp.ClientError, OSError, ValueError) as problem:
+            what = f"{type(problem).__name__}: {str(problem)[:200]}"
+            raise TryAgainError(f"{doing}: the answer broke off or is no HTTP: {what}", answer_lost=True) from problem
+
+        if self._on_date and answer.server_time is not None:
+            self._on_date(answer.server_time, answer.sent_at, answer.received_at)
+        return answer
+
+    def _headers(self, request: Request) -> dict[str, str]:
+        credentials = self._credentials()
+        date = formatdate(self._wall_clock(), usegmt=True)
+        text = signing.string_to_sign(
+            method=request.method, content_type=request.content_type, date=date, target=request.target
+        )
+        headers = {
+            "Date": date,
+            "Authorization": signing.authorization(credentials.access_key_id, credentials.access_key_secret, text),
+        }
+        if request.content_type:
+            headers["Content-Type"] = request.content_type
+        if credentials.security_token:
+            headers["security-token"] = credentials.security_token
+        return headers
+
+
+async def _read(response: aiohttp.ClientResponse, max_bytes: int, doing: str) -> bytes:
+    """The whole body, or BrokenAnswerError as soon as it is larger than `max_bytes`, which no legal answer is."""
+    declared = response.content_length
+    if declared is None or declared <= max_bytes:
+        chunks, size = [], 0
+        async for chunk in response.content.iter_any():
+            size += len(chunk)
+            if size > max_bytes:
+                break
+            chunks.append(chunk)
+        else:
+            return b"".join(chunks)
+    response.close()
+    raise BrokenAnswerError(
+        f"{doing}: the answer is larger than {max_bytes:,} bytes, more than the protocol allows", answer_lost=True
+    )
+
+
+def _instant(date: str | None) -> float | None:
+    """A Date header as seconds since the epoch; None when there is none that can be read."""
+    try:
+        return parsedate_to_datetime(date).timestamp() if date else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _unreachable(problem: aiohttp.ClientConnectorError) -> str:
+    where = f"{problem.host}:{problem.port}"
+    if isinstance(problem, aiohttp.ClientConnectorDNSError):
+        return f"the name {problem.host} does not resolve; check BRIDGE_ROCKETMQ__ENDPOINT"
+    if isinstance(problem, aiohttp.ClientConnectorCertificateError):
+        return f"the certificate of {where} is not trusted ({problem.certificate_error}); see BRIDGE_ROCKETMQ__CA_FILE"
+    if isinstance(problem, aiohttp.ClientConnectorSSLError):
+        return f"no TLS with {where} ({problem.os_error}); is BRIDGE_ROCKETMQ__ENDPOINT https on a plain port?"
+    return f"no connection to {where}: {problem.os_error}"

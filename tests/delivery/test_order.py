@@ -1,0 +1,127 @@
+"""Promise 5: order holds where it was asked for."""
+
+import asyncio
+import random
+
+from bridge.errors import TryAgainError
+from bridge.event import Event
+from bridge.sinks import CONFIRMED, Again, Outcome, Unknown
+from bridge.testing import MemorySink
+from worlds.virtual_time import run
+from worlds.world import world
+
+
+def shard_and_number(event: Event) -> tuple[str, int]:
+    shard, _, number = str(event.body).partition(" ")
+    return shard, int(number)
+
+
+def test_the_events_of_a_shard_reach_the_sink_one_after_the_other() -> None:
+    async def main() -> None:
+        async with world(ordered=True) as w:
+            for number in range(20):
+                for shard in "abc":
+                    w.source.publish(f"{shard} {number}", shard=shard)
+            w.source.publish("none 0", "none 1")
+            await w.until(lambda: len(w.acked) == 62, seconds=30)
+            for events in w.sink.sends:
+                assert len(events) <= 4  # one of a shard
+            order = [shard_and_number(event) for event in w.sink.confirmed]
+            for shard in ("a", "b", "c", "none"):
+                numbers = [number for of, number in order if of == shard]
+                assert numbers == sorted(numbers)
+
+    run(main())
+
+
+def test_a_failure_stops_its_shard_only_and_only_a_confirmed_prefix_is_acked() -> None:
+    async def main() -> None:
+        failing = True
+
+        def answer(event: Event) -> Outcome:
+            return Again("500") if event.body == "a 2" and failing else CONFIRMED
+
+        async with world(MemorySink(answer), ordered=True, lease=60) as w:
+            ids = [w.source.publish(f"a {number}", shard="a")[0] for number in range(5)]
+            others = [w.source.publish(f"b {number}", shard="b")[0] for number in range(5)]
+            await asyncio.sleep(50)
+            assert sorted(w.acked) == sorted(ids[:2] + others)
+            failing = False
+            await w.until(lambda: len(w.acked) == 10, seconds=120)
+            assert [e.body for e in w.sink.confirmed if e.id in ids] == [f"a {number}" for number in range(5)]
+
+    run(main())
+
+
+def test_an_unknown_answer_holds_its_shard() -> None:
+    async def main() -> None:
+        answers: list[asyncio.Future[Outcome]] = []
+
+        def answer(event: Event) -> Outcome:
+            if event.body != "a 0":
+                return CONFIRMED
+            answers.append(asyncio.get_running_loop().create_future())
+            return Unknown(answers[-1])  # type: ignore[arg-type]
+
+        async with world(MemorySink(answer), ordered=True, lease=60) as w:
+            ids = [w.source.publish(f"a {number}", shard="a")[0] for number in range(3)]
+            await asyncio.sleep(200)  # redelivered thrice meanwhile
+            assert w.sink.sent == ids[:1]
+            answers[0].set_result(CONFIRMED)
+            await w.until(lambda: w.acked == ids, seconds=2)
+            assert w.sink.sent == ids
+
+    run(main())
+
+
+def test_under_random_trouble_no_shard_is_ever_inverted() -> None:
+    async def main(seed: int) -> None:
+        rng = random.Random(seed)
+
+        def answer(_: Event) -> Outcome:
+            return Again("500") if rng.random() < 0.1 else CONFIRMED
+
+        async with world(MemorySink(answer), ordered=True, lease=10) as w:
+            for number in range(100):
+                w.source.publish(f"{rng.choice('abcdefgh')} {number}", shard=None)
+            for number in range(300):
+                shard = rng.choice("abcdefgh")
+                w.source.publish(f"{shard} {number}", shard=shard)
+            await w.until(lambda: w.backlog == 0, seconds=7200)
+            seen: dict[str, int] = {}
+            for event in w.sink.confirmed:
+                key, number = str(event.attributes.get("partitionkey")), shard_and_number(event)[1]
+                assert seen.get(key, -1) < number
+                seen[key] = number
+
+    for seed in range(5):
+        run(main(seed))
+
+
+def test_a_redelivered_shard_whose_head_only_wants_its_ack_joins_the_answer_that_is_out_behind_it() -> None:
+    async def main() -> None:
+        answers: list[asyncio.Future[Outcome]] = []
+
+        def answer(event: Event) -> Outcome:
+            if event.body != "a 1":
+                return CONFIRMED
+            answers.append(asyncio.get_running_loop().create_future())
+            return Unknown(answers[-1])  # type: ignore[arg-type]
+
+        async with world(MemorySink(answer), ordered=True, lease=10) as w:
+
+            def refuse() -> None:
+                if not answers or w.facts.counts.received < 6:
+                    raise TryAgainError("500")
+
+            w.source.refuse_ack = refuse
+            ids = [w.source.publish(f"a {number}", shard="a")[0] for number in range(3)]
+            await w.until(lambda: w.facts.counts.received >= 6, seconds=60)
+            await asyncio.sleep(5)
+            assert w.sink.sent == ids[:2]
+            assert w.acked == ids[:1]
+            answers[0].set_result(CONFIRMED)
+            await w.until(lambda: w.acked == ids, seconds=60)
+            assert w.sink.sent == ids
+
+    run(main())

@@ -1,0 +1,184 @@
+"""Promises 3, 4 and 6: deadlines, outages, and what is only one event's trouble."""
+
+import asyncio
+
+import pytest
+
+from bridge.errors import SinkDownError
+from bridge.event import Event
+from bridge.sinks import CONFIRMED, Again, Outcome, Refused
+from bridge.testing import MemorySink
+from worlds.virtual_time import run
+from worlds.world import world
+
+
+def poison(event: Event) -> Outcome:
+    return Again("500") if str(event.body).startswith("poison") else CONFIRMED
+
+
+def test_nothing_is_handed_to_the_sink_past_its_deadline() -> None:
+    async def main() -> None:
+        async with world(MemorySink(poison), lease=20) as w:
+            handed_over: list[float] = []
+            lease_ends = asyncio.get_running_loop().time() + 20
+            send = w.sink.send
+
+            async def recording(events, deadline):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+                handed_over.append(asyncio.get_running_loop().time())
+                assert handed_over[-1] < deadline
+                return await send(events, deadline)
+
+            w.sink.send = recording  # type: ignore[method-assign]
+            w.source.publish("poison")
+            await w.until(lambda: w.facts.counts.left["not confirmed"] == 1, seconds=20)
+            assert len(handed_over) > 3
+            assert handed_over[-1] < lease_ends - 2  # a tenth of the lease
+
+    run(main())
+
+
+def test_one_event_that_fails_for_ever_is_parked_and_the_others_flow() -> None:
+    async def main() -> None:
+        async with world(MemorySink(poison)) as w:
+            (bad,) = w.source.publish("poison")
+            for number in range(100):
+                w.source.publish(f"good {number}")
+                await asyncio.sleep(1)
+            assert len(w.acked) == 100
+            assert not w.outlet.down
+            tries = w.sink.sent.count(bad)
+            assert 4 <= tries <= 10  # with pauses that grow
+
+    run(main())
+
+
+def test_a_twentieth_of_poison_does_not_stop_the_flow_nor_pass_for_an_outage() -> None:
+    async def main() -> None:
+        async with world(MemorySink(poison)) as w:
+            for number in range(50):
+                w.source.publish("poison", *(f"good {number}.{i}" for i in range(19)))
+                await asyncio.sleep(0.1)
+            await w.until(lambda: len(w.acked) == 950, seconds=2)
+            assert not w.outlet.down
+
+    run(main())
+
+
+def test_a_refused_event_is_not_sent_again_within_its_lease_and_stops_nobody() -> None:
+    async def main() -> None:
+        async with world(MemorySink(lambda e: Refused("too large") if e.body == "bad" else CONFIRMED)) as w:
+            (bad,) = w.source.publish("bad")
+            good = w.source.publish("a", "b")
+            await asyncio.sleep(299)
+            assert w.acked == good
+            assert w.sink.sent.count(bad) == 1
+            await asyncio.sleep(10)
+            assert w.sink.sent.count(bad) == 2  # the broker delivered it again
+            assert w.facts.counts.left == {"refused": 2}
+
+    run(main())
+
+
+def test_several_new_events_in_a_row_without_a_confirmation_are_an_outage() -> None:
+    async def main() -> None:
+        async with world(MemorySink(lambda _: Again("500"))) as w:
+            w.source.publish("1", "2", "3", "4")
+            await asyncio.sleep(0.5)
+            down_after_four = w.outlet.down
+            w.source.publish("5")
+            await asyncio.sleep(0.5)
+            assert (down_after_four, w.outlet.down) == (False, True)
+            assert w.facts.paused
+
+    run(main())
+
+
+@pytest.mark.parametrize("minutes", [1, 14, 50])
+def test_an_outage_costs_a_message_at_most_one_delivery_but_for_lone_probes(minutes: int) -> None:
+    """Nothing is polled while the sink is down, but for one message at a time when nothing that is held can try it."""
+
+    async def main() -> None:
+        async with world() as w:
+            await w.until(lambda: not w.outlet.down)
+            w.sink.trouble = SinkDownError("no connection")
+            w.outlet.fails("no connection")
+            w.source.publish(*(f"m{i}" for i in range(200)))
+            polls = len(w.source.polls)
+            await asyncio.sleep(minutes * 60)
+            probes = len(w.source.polls) - polls
+            assert probes <= 1  # the probe of this sink says that it is down, so no message is spent on it
+            w.sink.trouble = None
+            await w.until(lambda: len(w.acked) == 200, seconds=60)
+            assert w.sink.probes > minutes
+
+    run(main())
+
+
+class Unprobed(MemorySink):
+    """A probe that always succeeds tells nothing, like a sink without one."""
+
+    async def probe(self) -> None:
+        return
+
+
+def test_without_a_probe_one_held_message_at_a_time_tries_the_sink_ever_more_rarely() -> None:
+    async def main() -> None:
+        async with world(Unprobed()) as w:
+            await w.until(lambda: not w.outlet.down)
+            w.sink.trouble = SinkDownError("no connection")
+            w.source.publish(*(f"m{i}" for i in range(100)))
+            await w.until(lambda: w.outlet.down, seconds=1)
+            received = w.facts.counts.received
+            before = len(w.sink.sends)
+            await asyncio.sleep(240)
+            assert w.facts.counts.received == received  # what is held tries; nothing new is polled
+            tries = w.sink.sends[before:]
+            assert all(len(events) == 1 for events in tries)
+            assert 8 <= len(tries) <= 22
+            w.sink.trouble = None
+            await w.until(lambda: len(w.acked) == 100, seconds=400)
+
+    run(main())
+
+
+def test_the_outage_ends_within_one_ceiling_of_the_backoff_for_everybody() -> None:
+    async def main() -> None:
+        async with world(Unprobed()) as w:
+            await w.until(lambda: not w.outlet.down)
+            w.sink.trouble = SinkDownError("no connection")
+            ids = w.source.publish(*(f"m{i}" for i in range(100)))
+            await asyncio.sleep(100)
+            w.sink.trouble = None
+            await w.until(lambda: len(w.acked) == 100, seconds=31)
+            assert w.facts.paused is None
+            assert w.facts.counts.received == len(ids)  # each delivered once
+
+    run(main())
+
+
+def test_a_sink_that_is_down_at_the_start_is_opened_again_until_it_opens() -> None:
+    async def main() -> None:
+        sink = MemorySink()
+        sink.trouble = SinkDownError("no connection")
+        async with world(sink) as w:
+            ids = w.source.publish("a")
+            await asyncio.sleep(300)
+            assert not w.source.polls
+            sink.trouble = None
+            await w.until(lambda: w.acked == ids, seconds=31)
+
+    run(main())
+
+
+def test_what_is_parked_is_bounded_and_the_rest_is_left() -> None:
+    async def main() -> None:
+        bodies = ["poison" + "x" * 400_000, *("good" for _ in range(19))]
+        async with world(MemorySink(poison), max_bytes=2 << 20) as w:
+            for _ in range(20):
+                w.source.publish(*bodies)
+                await w.until(lambda: w.facts.counts.received % 20 == 0, seconds=30)
+            await w.until(lambda: len(w.acked) == 380, seconds=60)
+            assert w.facts.counts.left["no room"] > 0
+            assert w.room.held <= 2 << 20
+
+    run(main())
