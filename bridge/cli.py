@@ -1,0 +1,228 @@
+"""The command `bridge`."""
+
+import argparse
+import asyncio
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from pydantic import SecretStr
+
+from bridge import __version__
+from bridge.errors import BridgeError, FixSettingsError
+from bridge.settings import (
+    EmulatorSettings,
+    Loaded,
+    PublishSettings,
+    RunSettings,
+    is_secret,
+    load,
+    settings_of,
+    split_flags,
+    without_credentials,
+)
+from bridge.watch import logs
+
+DRAINED, CRASHED, WRONG_SETTINGS = 0, 1, 2
+"""The exit codes (design.md 6)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; tells its exit code."""
+    _prepare_streams()
+    try:
+        try:
+            return _run_command(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has gone; Python flushes once more as it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return CRASHED
+
+
+def _run_command(arguments: Sequence[str]) -> int:
+    # The settings are taken out first: argparse would take the value of a flag it doesn't know for the body of a message.
+    flags, own = split_flags(arguments)
+    options, unknown = _parser().parse_known_args(own)
+    command: Callable[[argparse.Namespace, Sequence[str]], int] = options.command
+    try:
+        return command(options, [*flags, *unknown])
+    except FixSettingsError as problem:
+        for line in str(problem).splitlines():
+            print(f"bridge: {line}", file=sys.stderr)
+        return WRONG_SETTINGS
+    except BridgeError as problem:
+        print(f"bridge: {problem}", file=sys.stderr)
+        return CRASHED
+    except KeyboardInterrupt:  # before there was anything to drain
+        return CRASHED
+
+
+def _prepare_streams() -> None:
+    """See to it that the standard streams are there, and take whatever is printed."""
+    # Were one of the first three descriptors free, the next socket would get its number, and events be written into it.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - stderr's number
+        pass
+    os.close(descriptor)
+    if sys.stderr is None:  # it was closed when Python started
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - for as long as the process lives
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):  # under a locale without UTF-8, too
+            stream.reconfigure(errors=errors)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bridge",
+        description="Messages out of ApsaraMQ for RocketMQ (HTTP protocol) into a sink, acked only when it has confirmed.",
+        epilog="Every setting is an environment variable BRIDGE_…, and a flag: BRIDGE_ROCKETMQ__TOPIC is --rocketmq.topic.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"rocketmq-bridge {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[..., int], text: str, settings: str = "") -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=settings,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.set_defaults(command=command)
+        return sub
+
+    add("run", _run, "take messages to the sink until SIGTERM", _list_of(RunSettings))
+    demo = add(
+        "demo", _demo, "broker, publisher and bridge in one process, until Ctrl-C", _list_of(RunSettings, EmulatorSettings)
+    )
+    demo.add_argument("--messages", type=_count, metavar="N", help="publish N messages, deliver them, and exit")
+    add("emulator", _emulator, "a local ApsaraMQ for RocketMQ, until Ctrl-C", _list_of(EmulatorSettings))
+    publish = add("publish", _publish, "publish messages, and print the id of each", _list_of(PublishSettings))
+    publish.add_argument("body", nargs="?", help="the body; without it, each line of standard input is one")
+    publish.add_argument("--tag", help="the tag of the messages")
+    publish.add_argument("--keys", help="their key")
+    publish.add_argument("--sharding-key", help="the shard within which an ordered topic keeps their order")
+    publish.add_argument(
+        "--deliver-at", type=int, metavar="MS", help="deliver at this instant, in milliseconds since the epoch"
+    )
+    publish.add_argument("--property", action="append", default=[], metavar="NAME=VALUE", help="a property; may be repeated")
+    add("config", _config, "show the settings in force, and where each comes from; secrets are hidden")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("should be a whole number from 1 on")
+    return int(text)
+
+
+def _list_of(*models: type[RunSettings | EmulatorSettings | PublishSettings]) -> str:
+    lines = ["settings:"]
+    for name, field in {name: field for model in models for name, field in settings_of(model).items()}.items():
+        default = "" if field.is_required() or is_secret(field) or field.default is None else f" [{field.default}]"
+        about = field.description or ""
+        lines.append(f"  {name}{default}\n      {about}".rstrip())
+    return "\n".join(lines).replace("%", "%%")
+
+
+def _loop(main: Coroutine[Any, Any, None]) -> None:
+    """Run it on uvloop, which halves the cost of a poll, where that can be had."""
+    try:
+        import uvloop  # noqa: PLC0415 - not installed on Windows
+    except ImportError:
+        asyncio.run(main)
+    else:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main)
+
+
+# ---- commands --------------------------------------------------------------------------------------------------------
+
+
+def _run(_: argparse.Namespace, flags: Sequence[str]) -> int:
+    from bridge.service import Service  # noqa: PLC0415 - `bridge config` and wrong settings needn't wait for it
+
+    settings = load(RunSettings, flags).settings
+    logs.configure(level=settings.log.level, form=settings.log.format)
+
+    async def run() -> None:
+        service = Service(settings)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, service.drain)
+        loop.add_signal_handler(signal.SIGINT, service.interrupt)
+        await service.run()
+
+    _loop(run())
+    return DRAINED
+
+
+def _demo(options: argparse.Namespace, flags: Sequence[str]) -> int:
+    from bridge.demo import demo  # noqa: PLC0415 - as above
+
+    _loop(demo(flags, messages=options.messages))
+    return DRAINED
+
+
+def _emulator(_: argparse.Namespace, flags: Sequence[str]) -> int:
+    from bridge.demo import emulator_for  # noqa: PLC0415 - as above
+
+    settings = load(EmulatorSettings, flags).settings
+    logs.configure(level=settings.log.level, form=settings.log.format)
+
+    async def run() -> None:
+        ended = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, ended.set)
+        async with emulator_for(settings.emulator) as emulator:
+            print(f"the emulator listens on {emulator.url}", file=sys.stderr, flush=True)
+            await ended.wait()
+
+    _loop(run())
+    return DRAINED
+
+
+def _publish(options: argparse.Namespace, flags: Sequence[str]) -> int:
+    from bridge.rocketmq.message import KEYS, SHARDING_KEY, START_DELIVER_TIME  # noqa: PLC0415 - as above
+    from bridge.service import client_for  # noqa: PLC0415 - as above
+
+    endpoint = load(PublishSettings, flags).settings.rocketmq
+    properties = {KEYS: options.keys, SHARDING_KEY: options.sharding_key}
+    properties[START_DELIVER_TIME] = None if options.deliver_at is None else str(options.deliver_at)
+    for pair in options.property:
+        name, _, properties[name] = pair.partition("=")
+    properties = {name: value for name, value in properties.items() if value is not None}
+    bodies = [options.body] if options.body is not None else (line.rstrip("\n") for line in sys.stdin)
+
+    async def run() -> None:
+        async with client_for(endpoint, max_connections=1) as client:
+            for body in bodies:
+                published = await client.publish(
+                    endpoint.topic, body=body, instance=endpoint.instance_id, tag=options.tag, properties=properties
+                )
+                print(published.message_id, flush=True)
+
+    _loop(run())
+    return DRAINED
+
+
+def _config(_: argparse.Namespace, flags: Sequence[str]) -> int:
+    loaded = load(RunSettings, flags)
+    for name, field in settings_of(type(loaded.settings)).items():
+        value = loaded.values.get(name)
+        print(f"{name}={_shown(loaded, name, secret=is_secret(field))}  # {value.given_by if value else 'default'}")
+    return DRAINED
+
+
+def _shown(loaded: Loaded[RunSettings], name: str, *, secret: bool) -> str:
+    value: Any = loaded.settings
+    for level in name.removeprefix("BRIDGE_").lower().split("__"):
+        value = getattr(value, level)
+    if value is None:
+        return ""
+    return "********" if secret or isinstance(value, SecretStr) else without_credentials(str(value))

@@ -1,0 +1,1 @@
+"""What a user sees: real processes, real signals, real pipes."""
