@@ -139,6 +139,7 @@ class Pollers:
             await asyncio.wait([poll])
             if poll.cancelled():  # by `cut`
                 self._facts.counts.polls["cut"] += 1
+                self._facts.polls_cut += 1
                 return None
             batch = poll.result()
         except BridgeError as problem:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import formatdate, parsedate_to_datetime
 from ssl import SSLContext
 from types import MappingProxyType, TracebackType
@@ -114,6 +115,7 @@ class Client:
             },
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
+            middlewares=(_send_once,),
             skip_auto_headers=("Content-Type",),
         )
         return self
@@ -194,7 +196,7 @@ class Client:
             raise TryAgainError(f"{doing}: no connection within {self._patience.connect:g} s") from problem
         except TimeoutError as problem:
             raise TryAgainError(f"{doing}: no whole answer in time", answer_lost=True) from problem
-        except aiohttp.ServerDisconnectedError as problem:
+        except _CutError as problem:
             raise TryAgainError(
                 f"{doing}: the connection was closed without an answer; if that goes on, is BRIDGE_ROCKETMQ__ENDPOINT "
                 "the HTTP endpoint (…mqrest…) and not the TCP one, and http or https as it should be?",
@@ -225,6 +227,21 @@ class Client:
         return headers
 
 
+class _CutError(aiohttp.ClientError):
+    """The connection broke after the request had gone out, and before its answer began."""
+
+
+async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    # aiohttp would silently send a GET or DELETE again on another connection. But a poll takes messages and an ack settles
+    # them, so one whose answer was lost must be known as that; and every call is billed (protocol.md 9).
+    try:
+        return await send(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as problem:
+        raise _CutError(str(problem)) from problem
+
+
 async def _read(response: aiohttp.ClientResponse, max_bytes: int, doing: str) -> bytes:
     """The whole body, or BrokenAnswerError as soon as it is larger than `max_bytes`, which no legal answer is."""
     declared = response.content_length
@@ -246,9 +263,11 @@ async def _read(response: aiohttp.ClientResponse, max_bytes: int, doing: str) ->
 def _instant(date: str | None) -> float | None:
     """A Date header as seconds since the epoch; None when there is none that can be read."""
     try:
-        return parsedate_to_datetime(date).timestamp() if date else None
+        instant = parsedate_to_datetime(date) if date else None
     except (ValueError, OverflowError):
         return None
+    # Without a zone it is UTC, as every date of HTTP (RFC 9110, 5.6.7), and not this machine's time.
+    return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp() if instant else None
 
 
 def _unreachable(problem: aiohttp.ClientConnectorError) -> str:

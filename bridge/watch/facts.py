@@ -136,6 +136,8 @@ class Facts:
         self.held_bytes = 0
         self.beside = 0
         """Events that are parked, or whose answer from the sink is still out."""
+        self.polls_cut = 0
+        """Polls that we let go of when shutting down."""
         self.lease_seconds: float | None = None
         """How long the last delivery was ours when it came."""
         self.left_until: float | None = None

@@ -1,9 +1,11 @@
 """Health over HTTP. A probe calls nobody: it reads the facts that the loops have published."""
 
+import logging
 from collections.abc import Awaitable, Callable
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from bridge import __version__
 from bridge.errors import FixSettingsError
@@ -81,13 +83,22 @@ def _healthz(facts: Facts) -> Handler:
     return handle
 
 
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a log record is about a fault of ours, and not about somebody who sends what is no HTTP, as port scanners do."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_log = logging.getLogger("bridge.health")
+_log.addFilter(_is_ours)
+
+
 async def serve(facts: Facts, *, host: str, port: int) -> tuple[web.AppRunner, int]:
     """Serve /livez, /readyz and /healthz until the runner's `cleanup`; tell the port. Raises FixSettingsError when it can't."""
     app = web.Application()
     app.router.add_get("/livez", _answer(facts, _nothing))
     app.router.add_get("/readyz", _answer(facts, not_ready))
     app.router.add_get("/healthz", _healthz(facts))
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(app, access_log=None, logger=_log, shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

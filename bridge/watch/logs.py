@@ -21,7 +21,7 @@ def configure(*, level: str, form: Literal["console", "json"] | None) -> None:
     ]
     last: list[structlog.typing.Processor]
     if form == "json":
-        last = [structlog.processors.ExceptionRenderer(_TRACEBACK), structlog.processors.JSONRenderer()]
+        last = [structlog.processors.ExceptionRenderer(_TRACEBACK), _what_first, structlog.processors.JSONRenderer()]
     else:
         renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
         last = [renderer]
@@ -42,3 +42,9 @@ def configure(*, level: str, form: Literal["console", "json"] | None) -> None:
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("bridge").setLevel(level.upper())
+
+
+def _what_first(_logger: object, _method: str, event_dict: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Begin each line with when, how bad, and what."""
+    first = {name: event_dict.pop(name) for name in ("timestamp", "level", "event") if name in event_dict}
+    return {**first, **event_dict}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from bridge.delivery.engine import Rules
 from bridge.errors import FixSettingsError, SinkGoneError, TryAgainError
 from bridge.event import Event
 from bridge.sinks import CONFIRMED, Again, Outcome, Refused, Unknown
@@ -23,7 +24,7 @@ def test_of_a_batch_exactly_the_confirmed_events_are_acked() -> None:
         return kinds.get(event.body, CONFIRMED)
 
     async def main() -> None:
-        async with world(MemorySink(answer), max_bytes=64 << 20) as w:
+        async with world(MemorySink(answer), rules=Rules(max_bytes=64 << 20)) as w:
             ids = w.source.publish("a", "refused", "b", "again", "c", "unknown")
             await asyncio.sleep(5)
             assert w.acked == [ids[0], ids[2], ids[4]]
@@ -169,7 +170,7 @@ def test_an_answer_that_comes_after_the_lease_is_remembered_and_never_acked_late
         async with world(MemorySink(answer), lease=10) as w:
             ids = w.source.publish("a")
             await asyncio.sleep(9.999)  # the lease is nearly over
-            w.pollers.stop()  # so that the redelivery doesn't come before the answer
+            w.engine.pollers.stop()  # so that the redelivery doesn't come before the answer
             await asyncio.sleep(30)
             answers[0].set_result(CONFIRMED)
             await asyncio.sleep(1)

@@ -3,6 +3,7 @@
 import asyncio
 import random
 
+from bridge.delivery.engine import Rules
 from bridge.errors import TryAgainError
 from bridge.event import Event
 from bridge.sinks import CONFIRMED, Again, Outcome, Unknown
@@ -18,7 +19,7 @@ def shard_and_number(event: Event) -> tuple[str, int]:
 
 def test_the_events_of_a_shard_reach_the_sink_one_after_the_other() -> None:
     async def main() -> None:
-        async with world(ordered=True) as w:
+        async with world(rules=Rules(ordered=True)) as w:
             for number in range(20):
                 for shard in "abc":
                     w.source.publish(f"{shard} {number}", shard=shard)
@@ -41,7 +42,7 @@ def test_a_failure_stops_its_shard_only_and_only_a_confirmed_prefix_is_acked() -
         def answer(event: Event) -> Outcome:
             return Again("500") if event.body == "a 2" and failing else CONFIRMED
 
-        async with world(MemorySink(answer), ordered=True, lease=60) as w:
+        async with world(MemorySink(answer), lease=60, rules=Rules(ordered=True)) as w:
             ids = [w.source.publish(f"a {number}", shard="a")[0] for number in range(5)]
             others = [w.source.publish(f"b {number}", shard="b")[0] for number in range(5)]
             await asyncio.sleep(50)
@@ -63,7 +64,7 @@ def test_an_unknown_answer_holds_its_shard() -> None:
             answers.append(asyncio.get_running_loop().create_future())
             return Unknown(answers[-1])  # type: ignore[arg-type]
 
-        async with world(MemorySink(answer), ordered=True, lease=60) as w:
+        async with world(MemorySink(answer), lease=60, rules=Rules(ordered=True)) as w:
             ids = [w.source.publish(f"a {number}", shard="a")[0] for number in range(3)]
             await asyncio.sleep(200)  # redelivered thrice meanwhile
             assert w.sink.sent == ids[:1]
@@ -81,7 +82,7 @@ def test_under_random_trouble_no_shard_is_ever_inverted() -> None:
         def answer(_: Event) -> Outcome:
             return Again("500") if rng.random() < 0.1 else CONFIRMED
 
-        async with world(MemorySink(answer), ordered=True, lease=10) as w:
+        async with world(MemorySink(answer), lease=10, rules=Rules(ordered=True)) as w:
             for number in range(100):
                 w.source.publish(f"{rng.choice('abcdefgh')} {number}", shard=None)
             for number in range(300):
@@ -108,7 +109,7 @@ def test_a_redelivered_shard_whose_head_only_wants_its_ack_joins_the_answer_that
             answers.append(asyncio.get_running_loop().create_future())
             return Unknown(answers[-1])  # type: ignore[arg-type]
 
-        async with world(MemorySink(answer), ordered=True, lease=10) as w:
+        async with world(MemorySink(answer), lease=10, rules=Rules(ordered=True)) as w:
 
             def refuse() -> None:
                 if not answers or w.facts.counts.received < 6:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from bridge.delivery.engine import Rules
 from bridge.errors import SinkDownError
 from bridge.event import Event
 from bridge.sinks import CONFIRMED, Again, Outcome, Refused
@@ -173,7 +174,7 @@ def test_a_sink_that_is_down_at_the_start_is_opened_again_until_it_opens() -> No
 def test_what_is_parked_is_bounded_and_the_rest_is_left() -> None:
     async def main() -> None:
         bodies = ["poison" + "x" * 400_000, *("good" for _ in range(19))]
-        async with world(MemorySink(poison), max_bytes=2 << 20) as w:
+        async with world(MemorySink(poison), rules=Rules(max_bytes=2 << 20)) as w:
             for _ in range(20):
                 w.source.publish(*bodies)
                 await w.until(lambda: w.facts.counts.received % 20 == 0, seconds=30)

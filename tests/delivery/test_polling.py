@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.delivery.engine import Rules
 from bridge.delivery.pace import Backoff
 from bridge.delivery.room import Room
 from bridge.errors import BrokenAnswerError, FixSettingsError, ThrottledError, TryAgainError
@@ -37,7 +38,7 @@ def test_the_first_poll_does_not_wait_so_that_readiness_comes_at_once() -> None:
 
 def test_pollers_grow_while_batches_are_full_and_shrink_to_one_again() -> None:
     async def main() -> None:
-        async with world(max_pollers=4) as w:
+        async with world(rules=Rules(max_pollers=4)) as w:
             most = 0
             w.source.publish(*(f"m{i}" for i in range(3000)))
             while len(w.acked) < 3000:
@@ -165,7 +166,7 @@ def test_large_messages_are_asked_for_in_smaller_numbers() -> None:
 
 def test_one_legal_message_is_always_accepted_however_little_may_be_held() -> None:
     async def main() -> None:
-        async with world(max_bytes=65_536) as w:
+        async with world(rules=Rules(max_bytes=65_536)) as w:
             ids = w.source.publish("x" * 4_000_000, "y" * 4_000_000)
             await w.until(lambda: w.acked == ids, seconds=60)
 

@@ -4,22 +4,18 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
-from bridge.delivery.ledger import Ledger
-from bridge.delivery.outlet import Outlet
-from bridge.delivery.pipeline import Pipeline
-from bridge.delivery.pollers import Pollers
-from bridge.delivery.room import Room
+from bridge.delivery.engine import Engine, Rules
 from bridge.emulator.broker import Broker
 from bridge.emulator.queues import Subscription
 from bridge.errors import BridgeError
 from bridge.rocketmq.conversion import Conversion
 from bridge.source import Batch, Delivery, NotAcked
 from bridge.testing import MemorySink
-from bridge.watch.facts import Facts, Phase
+from bridge.watch.facts import Facts
 
 TOPIC, GROUP = "orders", "GID_orders"
+DEFAULT = Rules()
 
 EPOCH = 1_700_000_000.0
 """The broker's clock, in seconds, when the loop's shows 0."""
@@ -94,18 +90,20 @@ class BrokerSource:
         return [NotAcked(delivery=d, code=codes[d.receipt]) for d in deliveries if d.receipt in codes]
 
 
-@dataclass
 class World:
-    source: BrokerSource
-    sink: MemorySink
-    outlet: Outlet
-    ledger: Ledger
-    room: Room
-    facts: Facts
-    pipeline: Pipeline
-    pollers: Pollers
-    tasks: asyncio.TaskGroup
-    polling: "asyncio.Task[None]" = field(init=False)
+    """An engine at work, and what stands around it."""
+
+    def __init__(
+        self, source: BrokerSource, sink: MemorySink, facts: Facts, engine: Engine, running: "asyncio.Task[None]"
+    ) -> None:
+        self.source = source
+        self.sink = sink
+        self.facts = facts
+        self.engine = engine
+        self.running = running
+        self.outlet = engine.outlet
+        self.ledger = engine.ledger
+        self.room = engine.room
 
     @property
     def acked(self) -> list[str]:
@@ -123,61 +121,20 @@ class World:
             assert loop.time() < end, "it never came true"
             await asyncio.sleep(0.01)
 
-    async def drain(self, seconds: float = 60.0) -> None:
-        self.pollers.stop()
-        await asyncio.wait([self.polling], timeout=seconds)
-        self.pollers.cut()
-        self.pipeline.stop_retrying()
-        await self.pipeline.finish(seconds, asyncio.Event())
-
 
 @asynccontextmanager
 async def world(
-    sink: MemorySink | None = None,
-    *,
-    ordered: bool = False,
-    lease: float = 300.0,
-    max_pollers: int = 8,
-    wait_seconds: int = 30,
-    max_bytes: int = 16 * 1024 * 1024,
-    max_retries: int = 288,
-    poll: bool = True,
+    sink: MemorySink | None = None, *, lease: float = 300.0, max_retries: int = 288, rules: Rules = DEFAULT
 ) -> AsyncIterator[World]:
-    """A world in which polling has begun, unless `poll` is False; it is drained at the end."""
+    """A world in which the engine has begun; it is drained at the end. The lease is in seconds."""
     rng = random.Random(7)
     milliseconds = round(lease * 1000)
     broker = Broker(rng=rng, invisible=milliseconds, ordered_invisible=milliseconds, max_retries=max_retries)
-    source, sink = BrokerSource(broker, ordered=ordered), sink or MemorySink()
+    source, sink = BrokerSource(broker, ordered=rules.ordered), sink or MemorySink()
     facts = Facts("memory", wall_clock=asyncio.get_running_loop().time)
-    outlet, ledger, room = Outlet(sink, facts.sink), Ledger(), Room(max_bytes)
+    engine = Engine(source, sink, facts, rules, rng=rng)
     async with asyncio.TaskGroup() as tasks:
-        pipeline = Pipeline(
-            source=source,
-            outlet=outlet,
-            ledger=ledger,
-            room=room,
-            facts=facts,
-            tasks=tasks,
-            ordered=ordered,
-            margin_seconds=None,
-            rng=rng,
-        )
-        pollers = Pollers(
-            source=source,
-            pipeline=pipeline,
-            outlet=outlet,
-            room=room,
-            facts=facts,
-            tasks=tasks,
-            batch_size=16,
-            wait_seconds=wait_seconds,
-            max_pollers=max_pollers,
-            rng=rng,
-        )
-        facts.phase = Phase.RUNNING
-        it = World(source, sink, outlet, ledger, room, facts, pipeline, pollers, tasks)
-        it.polling = tasks.create_task(pollers.run() if poll else asyncio.sleep(0))
-        if not poll:
-            await outlet.usable()
-        yield it
-        await it.drain()
+        running = tasks.create_task(engine.run())
+        yield World(source, sink, facts, engine, running)
+        if not running.done():
+            engine.interrupt()

@@ -1,0 +1,131 @@
+"""The delivery as a whole: its pieces wired together, and the order in which they end (design.md, promise 8)."""
+
+import asyncio
+import random
+from dataclasses import dataclass
+
+from bridge.delivery.ledger import Ledger
+from bridge.delivery.outlet import Outlet
+from bridge.delivery.pace import wait
+from bridge.delivery.pipeline import Pipeline
+from bridge.delivery.pollers import Pollers
+from bridge.delivery.room import Room
+from bridge.errors import BridgeError, FixSettingsError
+from bridge.sinks import Sink
+from bridge.source import Source
+from bridge.watch.facts import Facts, Phase
+
+CLOSE_SECONDS = 3.0
+"""How much of the grace is kept for closing the sink; a fifth of the grace where that is less."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What the settings say of the delivery; the names are theirs."""
+
+    ordered: bool = False
+    batch_size: int = 16
+    wait_seconds: int = 30
+    max_pollers: int = 8
+    max_bytes: int = 16 * 1024 * 1024
+    lease_margin_seconds: float | None = None
+    grace_seconds: float = 45.0
+
+
+class Engine:
+    """Takes messages from a source to a sink until told to drain."""
+
+    def __init__(self, source: Source, sink: Sink, facts: Facts, rules: Rules, *, rng: random.Random) -> None:
+        self._facts = facts
+        self._grace_seconds = rules.grace_seconds
+        self._tasks = asyncio.TaskGroup()
+        self.outlet = Outlet(sink, facts.sink)
+        self.ledger = Ledger()
+        self.room = Room(rules.max_bytes)
+        self.pipeline = Pipeline(
+            source=source,
+            outlet=self.outlet,
+            ledger=self.ledger,
+            room=self.room,
+            facts=facts,
+            tasks=self._tasks,
+            ordered=rules.ordered,
+            margin_seconds=rules.lease_margin_seconds,
+            rng=rng,
+        )
+        self.pollers = Pollers(
+            source=source,
+            pipeline=self.pipeline,
+            outlet=self.outlet,
+            room=self.room,
+            facts=facts,
+            tasks=self._tasks,
+            batch_size=rules.batch_size,
+            wait_seconds=rules.wait_seconds,
+            max_pollers=rules.max_pollers,
+            rng=rng,
+        )
+        self._drain_asked = asyncio.Event()
+        self._cut_asked = asyncio.Event()
+        self._end_asked = asyncio.Event()
+
+    def drain(self) -> None:
+        """Start no poll any more, finish what is held, and return from `run`. Asked again, cut the polls that are out."""
+        if self._drain_asked.is_set():
+            self.interrupt()
+        self._drain_asked.set()
+
+    def interrupt(self) -> None:
+        """Drain, and cut the polls that are out. Asked again, leave everything to the broker at once."""
+        if self._cut_asked.is_set():
+            self._end_asked.set()
+        self._cut_asked.set()
+        self._drain_asked.set()
+
+    async def run(self) -> None:
+        """Poll, deliver and ack until it has drained.
+
+        Raises FixSettingsError when only a person can mend what is wrong, and SinkGoneError when the sink has ended for good.
+        """
+        try:
+            async with self._tasks:
+                polling = self._tasks.create_task(self.pollers.run())
+                self._facts.phase = Phase.RUNNING
+                await self._drain_asked.wait()
+                await self._drain(polling)
+        except BaseExceptionGroup as group:
+            raise _cause(group) from None
+        finally:
+            await self.outlet.close(self._closing_seconds)
+
+    @property
+    def _closing_seconds(self) -> float:
+        return min(CLOSE_SECONDS, self._grace_seconds / 5)
+
+    async def _drain(self, polling: asyncio.Task[None]) -> None:
+        """Step by step, each bounded by what is left of the grace."""
+        now = asyncio.get_running_loop().time
+        end = now() + self._grace_seconds - self._closing_seconds
+        polled = asyncio.Event()
+        polling.add_done_callback(lambda _: polled.set())
+        self._facts.phase = Phase.DRAINING
+        # 1. No poll begins; those that are out come back, and what they bring is seen to, retries among it.
+        self.pollers.stop()
+        await wait(end - now(), polled, self._cut_asked)
+        # 2. A poll that is still out is cut, and nobody waits for a retry any more.
+        self.pollers.cut()
+        self.pipeline.stop_retrying()
+        await wait(end - now(), polled, self._end_asked)
+        # 3. Answers of the sink that are still out are waited for, and acked.
+        await self.pipeline.finish(end - now(), self._end_asked)
+        # 4. What is still held is left to the broker.
+        polling.cancel()
+        self.pollers.abandon()
+
+
+def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error that a group of tasks ended with; what a person should mend goes first."""
+    causes = [_cause(e) if isinstance(e, BaseExceptionGroup) else e for e in group.exceptions]
+    return min(
+        causes, key=lambda cause: 0 if isinstance(cause, FixSettingsError) else 1 if isinstance(cause, BridgeError) else 2
+    )
