@@ -54,7 +54,7 @@ _DEFAULTS = {
         "BRIDGE_EMULATOR__PORT": "0",
         "BRIDGE_HTTP__HOST": "127.0.0.1",
         "BRIDGE_HTTP__PORT": "0",
-        "BRIDGE_LOG__LEVEL": "warning",
+        "BRIDGE_LOG__LEVEL": "error",  # its end leaves nothing to anybody: the broker ends with it
     }.items()
 }
 

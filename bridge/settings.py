@@ -423,7 +423,7 @@ def _from_dotenv(path: Path, mistakes: list[str]) -> dict[str, Value]:
     try:
         if not path.is_file():
             return {}
-        given = dotenv_values(path, interpolate=False, encoding="utf-8-sig")  # some editors begin a file with a mark
+        given = dotenv_values(path, interpolate=False)
     except OSError as problem:
         mistakes.append(f"reading .env: {problem.strerror}")
     except UnicodeDecodeError:
