@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import ssl
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from bridge import __version__
 from bridge.delivery.engine import Engine, Rules
 from bridge.delivery.lease import BrokerClock
 from bridge.errors import FixSettingsError
+from bridge.event import ENVELOPES, Origin
 from bridge.rocketmq.client import Client
 from bridge.rocketmq.codec import Subscription
 from bridge.rocketmq.conversion import Conversion
@@ -153,10 +155,20 @@ def conversion(settings: RunSettings) -> Conversion:
     """How the settings have messages become events."""
     rocketmq, event = settings.rocketmq, settings.event
     place = f"{rocketmq.instance_id}/{rocketmq.topic}" if rocketmq.instance_id else rocketmq.topic
+    # http://<account>.mqrest.<region>.aliyuncs.com (protocol.md 1.1); any other endpoint doesn't say
+    named = re.fullmatch(r"https?://(\w+)\.mqrest\.([\w-]+?)(?:-internal)?\.aliyuncs\.com(?::\d+)?", rocketmq.endpoint)
+    origin = Origin(
+        topic=rocketmq.topic,
+        group=rocketmq.group_id,
+        instance=rocketmq.instance_id,
+        account=named[1] if named else None,
+        region=named[2] if named else None,
+    )
     return Conversion(
+        origin=origin,
         source=event.source or f"/rocketmq/{place}",
         type_=event.type,
-        group=rocketmq.group_id,
+        envelope=ENVELOPES[event.envelope],
         data=event.data,
         strict_md5=event.strict_md5,
     )

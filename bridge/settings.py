@@ -120,7 +120,10 @@ _SUBSCRIPTION = {"topic": "topic", "group": "group_id", "instance": "instance_id
 class EventForm(Section):
     """How a message is written as an event."""
 
-    envelope: Literal["cloudevents"] = Field(default="cloudevents", description="the form of an event")
+    envelope: Literal["cloudevents", "body", "eventbridge"] = Field(
+        default="cloudevents",
+        description="cloudevents; body, the body alone; or eventbridge, the shape that Alibaba Cloud EventBridge gives",
+    )
     type: str = Field(default="com.aliyun.rocketmq.message", min_length=1, description="the CloudEvents type of every event")
     source: str | None = Field(default=None, description="the CloudEvents source; /rocketmq/<instance>/<topic> when not set")
     data: Literal["auto", "text", "base64"] = Field(

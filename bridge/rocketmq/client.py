@@ -190,6 +190,8 @@ class Client:
             ) as response:
                 body = await _read(response, max_bytes, doing)
                 answer = _Answer(response.status, body, _instant(response.headers.get("Date")), sent_at, self._monotonic())
+        except aiohttp.ClientHttpProxyError as problem:  # its own text shows the proxy's password
+            raise TryAgainError(f"{doing}: the proxy refuses ({problem.status}); check HTTPS_PROXY and its user") from None
         except aiohttp.ClientConnectorError as problem:
             raise TryAgainError(f"{doing}: {_unreachable(problem)}") from problem
         except aiohttp.ConnectionTimeoutError as problem:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import orjson
 
-from bridge.event import BYTES, JSON, SPEC_VERSION, TEXT, DataForm, Event
+from bridge.event import BYTES, CLOUDEVENTS, JSON, SPEC_VERSION, TEXT, DataForm, Envelope, Event, Origin
 from bridge.rocketmq.damage import Damaged, number
 from bridge.rocketmq.message import BORN_HOST, KEYS, SHARDING_KEY, START_DELIVER_TIME, Message
 
@@ -43,14 +43,16 @@ class Conversion:
     def __init__(
         self,
         *,
+        origin: Origin,
         source: str,
         type_: str,
-        group: str,
+        envelope: Envelope = CLOUDEVENTS,
         data: Literal["auto", "text", "base64"] = "auto",
         strict_md5: bool = False,
     ) -> None:
         self._fixed = {"specversion": SPEC_VERSION, "source": source, "type": type_}
-        self._group = group
+        self._origin = origin
+        self._envelope = envelope
         self._data = data
         self._strict_md5 = strict_md5
 
@@ -65,7 +67,7 @@ class Conversion:
         attributes: dict[str, str | int] = {**self._fixed, "datacontenttype": content_type}
         if (published := rfc3339(message.publish_time)) is not None:
             attributes["time"] = published
-        attributes["mqgroup"] = self._group
+        attributes["mqgroup"] = self._origin.group
         attributes["mqconsumedtimes"] = min(message.consumed_times, _MAX_INTEGER)
         if (first := rfc3339(message.first_consume_time)) is not None:
             attributes["mqfirstconsumetime"] = first
@@ -80,11 +82,14 @@ class Conversion:
             size=len(data),
             form=form,
             properties=message.properties,
+            origin=self._origin,
+            envelope=self._envelope,
+            tag=message.tag,
         )
 
     def damaged(self, damaged: Damaged) -> Event:
         """The event of a message that can't be read: its original bytes, and what of its identity could be recovered."""
-        attributes: dict[str, str | int] = {**self._fixed, "datacontenttype": BYTES, "mqgroup": self._group}
+        attributes: dict[str, str | int] = {**self._fixed, "datacontenttype": BYTES, "mqgroup": self._origin.group}
         if damaged.consumed_times is not None:
             attributes["mqconsumedtimes"] = min(damaged.consumed_times, _MAX_INTEGER)
         id_ = damaged.message_id
@@ -97,6 +102,8 @@ class Conversion:
             size=len(damaged.raw),
             form=DataForm.BASE64,
             properties={},
+            origin=self._origin,
+            envelope=self._envelope,
         )
 
     def _form(self, body: str) -> tuple[DataForm, str, bytes]:

@@ -30,7 +30,8 @@ The contract
   called only while the sink counts as down.
 - `close` is called once, after the last `send` has answered or been given up. It flushes what was handed over, and is bounded
   in time by itself: a few seconds, also when the other side is frozen.
-- In ordered mode one `send` holds at most one event of a shard, and the next of that shard follows only after the answer.
+- In ordered mode `keep_order` is called once, before `open`. One `send` then holds at most one event of a shard, and the next
+  of that shard follows only after the answer.
 
 Every sink, yours as well as ours, passes the contract suite in `bridge.testing`.
 """
@@ -98,6 +99,9 @@ class Sink(ABC):
     def __init__(self, settings: Any) -> None:
         """Keep the settings; nothing is opened, and no event loop runs yet."""
         self.settings = settings
+
+    def keep_order(self) -> None:  # noqa: B027 - a sink that keeps the order of its calls leaves it out
+        """The events of a shard must reach the other side in order. Raises FixSettingsError when the settings forbid that."""
 
     async def open(self) -> None:  # noqa: B027 - a sink without anything to open leaves it out
         """Get ready to send. Raises SinkDownError or FixSettingsError."""

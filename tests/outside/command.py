@@ -40,7 +40,7 @@ def settings_for(emulator: Emulator) -> dict[str, str]:
     }
 
 
-def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
     inherited = {name: text for name, text in os.environ.items() if not re.search("(?i)^bridge_|proxy$", name)}
     return {**inherited, **settings}
 
@@ -52,7 +52,7 @@ async def started(
     """The command, running; it is killed at the end if it still is."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bridge", *arguments,
-        cwd=folder, env=_environment(settings or {}), stdin=PIPE, stdout=stdout, stderr=PIPE,
+        cwd=folder, env=environment(settings or {}), stdin=PIPE, stdout=stdout, stderr=PIPE,
     )  # fmt: skip
     try:
         yield process

@@ -15,7 +15,7 @@ from aiohttp import web
 from bridge import cli
 from bridge.emulator.server import Emulator
 from bridge.rocketmq.signing import VERSION
-from outside.command import PATIENCE_SECONDS, TOPIC, Finished, bridge, finished, said, settings_for, started
+from outside.command import PATIENCE_SECONDS, TOPIC, Finished, bridge, environment, finished, said, settings_for, started
 
 
 @pytest.fixture
@@ -174,10 +174,15 @@ async def test_a_port_that_is_taken_ends_it_with_one_line_that_names_the_setting
 async def test_a_stdout_that_is_closed_is_a_mistake_and_no_black_hole(emulator: Emulator, tmp_path: Path) -> None:
     """Else the next socket would get its number, and events be written into the socket, and confirmed."""
     emulator.publish(TOPIC, "hello")
-    settings = {**os.environ, **settings_for(emulator)}
+    settings = environment(settings_for(emulator))
     command = ["bash", "-c", 'exec "$0" -m bridge run >&- <&-', sys.executable]
     process = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, env=settings, stderr=subprocess.PIPE)
-    result = await finished(process)
+    try:
+        result = await finished(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     assert result.code == 2
     assert result.err.splitlines()[-1].startswith("bridge: stdout is closed: ")
     assert emulator.broker.calls.total() == 0

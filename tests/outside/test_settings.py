@@ -473,7 +473,7 @@ _NAME = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=2_000)
+@settings(max_examples=200, deadline=5_000)
 @given(
     environ=st.dictionaries(_NAME, _TEXT, max_size=6),
     flags=st.lists(st.one_of(_TEXT, st.builds("--{}={}".format, st.text(max_size=8), _TEXT)), max_size=3),

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from bridge.errors import SinkGoneError
-from bridge.event import JSON, TEXT, DataForm, Event
+from bridge.event import CLOUDEVENTS, JSON, TEXT, DataForm, Event, Origin
 from bridge.sinks import CONFIRMED, Again, Outcome, Unknown
 from bridge.sinks.stdout import CLOSE_SECONDS, StdoutSettings, StdoutSink
 from outside.waiting import until
@@ -26,7 +26,14 @@ def event(body: str, *, form: DataForm = DataForm.TEXT) -> Event:
     content = JSON if form is DataForm.JSON else TEXT
     attributes = {"specversion": "1.0", "source": "/s", "type": "t", "datacontenttype": content}
     return Event(
-        id=f"{hash(body):X}", attributes=attributes, body=body, size=len(body), form=form, properties=MappingProxyType({})
+        id=f"{hash(body):X}",
+        attributes=attributes,
+        body=body,
+        size=len(body),
+        form=form,
+        properties=MappingProxyType({}),
+        origin=Origin(topic="t", group="GID_g"),
+        envelope=CLOUDEVENTS,
     )
 
 

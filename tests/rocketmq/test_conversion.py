@@ -15,7 +15,7 @@ from cloudevents.core.v1.event import CloudEvent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.event import BYTES, JSON, TEXT, DataForm, Event
+from bridge.event import BYTES, ENVELOPES, JSON, TEXT, DataForm, Event, Origin
 from bridge.rocketmq.conversion import Conversion
 from bridge.rocketmq.damage import Damaged
 from bridge.rocketmq.message import Message
@@ -29,7 +29,7 @@ def conversion(*, data: DataMode = "auto", strict_md5: bool = False) -> Conversi
     return Conversion(
         source="/rocketmq/MQ_INST_1/topicA",
         type_="com.aliyun.rocketmq.message",
-        group="GID_a",
+        origin=Origin(topic="topicA", group="GID_a", instance="MQ_INST_1"),
         data=data,
         strict_md5=strict_md5,
     )
@@ -309,3 +309,53 @@ def test_the_event_of_any_message_is_legal_and_loses_nothing(message: Message, d
     else:
         assert read.get_data() == event.data
     assert told({**event.attributes, **read.get_attributes()}) == (tag, properties)
+
+
+def test_the_envelope_body_is_the_body_alone() -> None:
+    for body, media_type in (('{"a": 1.10}', JSON), ("text", TEXT), ("", TEXT)):
+        event = replace(event_of(body), envelope=ENVELOPES["body"])
+        assert (event.structured(), event.media_type) == (body.encode(), media_type)
+
+
+def test_the_envelope_eventbridge_has_the_shape_that_eventbridge_gives() -> None:
+    origin = Origin(topic="topicA", group="GID_a", instance="MQ_INST_1", region="cn-hangzhou", account="123")
+    message = replace(
+        expected(), body='{"a": 1}', tag="TagA", properties={"KEYS": "k", "colour": "blue", "__BORNHOST": "30.5.0.1"}
+    )
+    event = replace(conversion().event(message), origin=origin, envelope=ENVELOPES["eventbridge"])
+
+    written = json.loads(event.structured())
+
+    published = event.attributes["time"]
+    assert event.media_type == "application/json; charset=utf-8"
+    assert written == {
+        "id": message.message_id,
+        "source": "acs:mq",
+        "specversion": "1.0",
+        "type": "mq:Topic:SendMessage",
+        "datacontenttype": "application/json; charset=utf-8",
+        "subject": "acs:mq:cn-hangzhou:123:MQ_INST_1%topicA",
+        "time": published,
+        "aliyunpublishtime": published,
+        "data": {
+            "topic": "topicA",
+            "systemProperties": {
+                "KEYS": "k",
+                "__BORNHOST": "30.5.0.1",
+                "UNIQ_KEY": message.message_id,
+                "TAGS": "TagA",
+                "INSTANCE_ID": "MQ_INST_1",
+                "MSG_REGION": "cn-hangzhou",
+                "CONSUME_START_TIME": message.first_consume_time,
+            },
+            "userProperties": {"colour": "blue"},
+            "body": '{"a": 1}',
+        },
+    }
+
+
+def test_header_attributes_are_text_and_leave_the_content_type_to_its_own_header() -> None:
+    headers = event_of("x").header_attributes
+    assert headers["mqconsumedtimes"] == str(expected().consumed_times)
+    assert "datacontenttype" not in headers
+    assert headers["id"] == expected().message_id

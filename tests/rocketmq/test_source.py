@@ -3,6 +3,7 @@
 import pytest
 
 from bridge.delivery.lease import BrokerClock
+from bridge.event import Origin
 from bridge.rocketmq.client import Client
 from bridge.rocketmq.conversion import Conversion
 from bridge.rocketmq.source import RocketMQSource
@@ -34,7 +35,9 @@ async def receive(*answers: bytes, wall_clock: float = 1_571_742_902.0, strict_m
         source = RocketMQSource(
             client,
             SUBSCRIPTION,
-            Conversion(source="/rocketmq/topicA", type_="t", group="GID_a", strict_md5=strict_md5),
+            Conversion(
+                origin=Origin(topic="topicA", group="GID_a"), source="/rocketmq/topicA", type_="t", strict_md5=strict_md5
+            ),
             clock=clock,
             monotonic=lambda: LOCAL,
             wall_clock=lambda: wall_clock,

@@ -12,13 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.emulator.server import Emulator
+from bridge.event import Origin
 from bridge.rocketmq.client import Client
 from bridge.rocketmq.codec import Subscription
 from bridge.rocketmq.conversion import Conversion
 from bridge.rocketmq.message import Message
 from rocketmq.servers import client_of
 
-CONVERSION = Conversion(source="/rocketmq/topicA", type_="com.aliyun.rocketmq.message", group="GID_a")
+CONVERSION = Conversion(
+    origin=Origin(topic="topicA", group="GID_a"), source="/rocketmq/topicA", type_="com.aliyun.rocketmq.message"
+)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from bridge.delivery.engine import Engine, Rules
 from bridge.emulator.broker import Broker
 from bridge.emulator.queues import Subscription
 from bridge.errors import BridgeError
+from bridge.event import Origin
 from bridge.rocketmq.conversion import Conversion
 from bridge.source import Batch, Delivery, NotAcked
 from bridge.testing import MemorySink
@@ -36,7 +37,7 @@ class BrokerSource:
         self.holds_polls = True
         self.ack_seconds = 0.001
         self._subscription = Subscription(ordered=ordered)
-        self._conversion = Conversion(source="/rocketmq/orders", type_="test", group=GROUP)
+        self._conversion = Conversion(origin=Origin(topic=TOPIC, group=GROUP), source="/rocketmq/orders", type_="test")
         self._published = asyncio.Event()
 
     def now(self) -> int:
