@@ -6,23 +6,24 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
 from pydantic import SecretStr
+from pydantic.fields import FieldInfo
 
-from bridge import __version__
+from bridge import __version__, sinks
+from bridge.environment import PREFIX, split_flags, without_credentials
 from bridge.errors import BridgeError, FixSettingsError
 from bridge.settings import (
     EmulatorSettings,
     Loaded,
     PublishSettings,
     RunSettings,
+    is_boolean,
     is_secret,
     load,
     settings_of,
-    split_flags,
-    without_credentials,
 )
 from bridge.watch import logs
 
@@ -44,9 +45,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CRASHED
 
 
+def entry() -> NoReturn:
+    """The command as a process of its own. It ends at once, and waits for no thread that still does."""
+    try:
+        code = main()
+    except SystemExit as end:  # argparse has said why
+        code = end.code if isinstance(end.code, int) else WRONG_SETTINGS
+    logs.flush(1.0)
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def _run_command(arguments: Sequence[str]) -> int:
     # The settings are taken out first: argparse would take the value of a flag it doesn't know for the body of a message.
-    flags, own = split_flags(arguments)
+    flags, own = split_flags(arguments, is_boolean)
     options, unknown = _parser().parse_known_args(own)
     command: Callable[[argparse.Namespace, Sequence[str]], int] = options.command
     try:
@@ -113,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     publish.add_argument("--property", action="append", default=[], metavar="NAME=VALUE", help="a property; may be repeated")
     add("config", _config, "show the settings in force, and where each comes from; secrets are hidden")
+    add("sinks", _sinks, "list the sinks that are installed, from where, and what can be set for each")
     return parser
 
 
@@ -123,23 +136,27 @@ def _count(text: str) -> int:
 
 
 def _list_of(*models: type[RunSettings | EmulatorSettings | PublishSettings]) -> str:
-    lines = ["settings:"]
-    for name, field in {name: field for model in models for name, field in settings_of(model).items()}.items():
+    fields = {name: field for model in models for name, field in settings_of(model).items()}
+    return "\n".join(["settings:", *_settings_lines(fields)]).replace("%", "%%")
+
+
+def _settings_lines(fields: Mapping[str, FieldInfo]) -> Iterator[str]:
+    for name, field in fields.items():
         default = "" if field.is_required() or is_secret(field) or field.default is None else f" [{field.default}]"
-        about = field.description or ""
-        lines.append(f"  {name}{default}\n      {about}".rstrip())
-    return "\n".join(lines).replace("%", "%%")
+        yield f"  {name}{default}\n      {field.description or ''}".rstrip()
 
 
 def _loop(main: Coroutine[Any, Any, None]) -> None:
-    """Run it on uvloop, which halves the cost of a poll, where that can be had."""
+    """Run it on uvloop, which halves the cost of a poll, where that can be had.
+
+    The loop is not closed: that would wait for the thread that asks a name server, however long that takes to answer.
+    """
     try:
         import uvloop  # noqa: PLC0415 - not installed on Windows
     except ImportError:
-        asyncio.run(main)
+        asyncio.Runner().run(main)
     else:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(main)
+        asyncio.Runner(loop_factory=uvloop.new_event_loop).run(main)
 
 
 # ---- commands --------------------------------------------------------------------------------------------------------
@@ -197,7 +214,7 @@ def _publish(options: argparse.Namespace, flags: Sequence[str]) -> int:
     for pair in options.property:
         name, _, properties[name] = pair.partition("=")
     properties = {name: value for name, value in properties.items() if value is not None}
-    bodies = [options.body] if options.body is not None else (line.rstrip("\n") for line in sys.stdin)
+    bodies = [options.body] if options.body is not None else (text for line in sys.stdin if (text := line.rstrip("\n")))
 
     async def run() -> None:
         async with client_for(endpoint, max_connections=1) as client:
@@ -216,6 +233,22 @@ def _config(_: argparse.Namespace, flags: Sequence[str]) -> int:
     for name, field in settings_of(type(loaded.settings)).items():
         value = loaded.values.get(name)
         print(f"{name}={_shown(loaded, name, secret=is_secret(field))}  # {value.given_by if value else 'default'}")
+    return DRAINED
+
+
+def _sinks(_: argparse.Namespace, flags: Sequence[str]) -> int:
+    if flags:
+        raise FixSettingsError("bridge sinks takes no settings: it lists them")
+    for name, entry_point in sinks.installed().items():
+        package = f"{entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else entry_point.value
+        print(f"{name}  ({package})")
+        try:
+            model = sinks.find(name).Settings
+        except FixSettingsError as problem:
+            print(f"  {problem}")
+            continue
+        for line in _settings_lines(settings_of(model, f"{PREFIX}{name.upper()}__")):
+            print(line)
     return DRAINED
 
 

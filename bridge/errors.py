@@ -19,13 +19,12 @@ class FixSettingsError(BridgeError):
 class TryAgainError(BridgeError):
     """Try again after a pause that grows: nothing arrived, or the other side had trouble.
 
-    `after` is the number of seconds that the other side asked for, else None. `answer_lost` tells that the request may have
-    had its effect and the answer never came whole: a poll may have taken messages that nobody sees before their lease ends.
+    `answer_lost` tells that the request may have had its effect and the answer never came whole: a poll may have taken messages
+    that nobody sees before their lease ends.
     """
 
-    def __init__(self, text: str, *, after: float | None = None, answer_lost: bool = False) -> None:
+    def __init__(self, text: str, *, answer_lost: bool = False) -> None:
         super().__init__(text)
-        self.after = after
         self.answer_lost = answer_lost
 
 
@@ -51,7 +50,3 @@ class SinkDownError(BridgeError):
 
 class SinkGoneError(BridgeError):
     """The sink has ended for good, and the bridge ends with it (exit code 1): stdout's reader has closed the pipe."""
-
-
-class MissingExtraError(FixSettingsError):
-    """An optional feature was asked for whose packages are not installed; the text names the extra."""

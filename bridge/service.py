@@ -5,13 +5,15 @@ import random
 import re
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
 from bridge import __version__
+from bridge.delivery.dead_letter import DeadLetters
 from bridge.delivery.engine import Engine, Rules
 from bridge.delivery.lease import BrokerClock
+from bridge.environment import proxy_for
 from bridge.errors import FixSettingsError
 from bridge.event import ENVELOPES, Origin
 from bridge.rocketmq.client import Client
@@ -19,7 +21,7 @@ from bridge.rocketmq.codec import Subscription
 from bridge.rocketmq.conversion import Conversion
 from bridge.rocketmq.credentials import Credentials
 from bridge.rocketmq.source import RocketMQSource
-from bridge.settings import Endpoint, RunSettings, proxy_for
+from bridge.settings import Endpoint, RunSettings
 from bridge.sinks import Sink, find
 from bridge.watch.facts import Facts, instant
 from bridge.watch.health import serve
@@ -28,11 +30,15 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("bridge")
 
 
 class Service:
-    """One bridge, from its first poll to its last ack. Made inside the event loop that runs it."""
+    """One bridge, from its first poll to its last ack. Made inside the event loop that runs it.
 
-    def __init__(self, settings: RunSettings, *, sink: Sink | None = None) -> None:
+    `sinks` stand in for those that the settings choose, under the same names.
+    """
+
+    def __init__(self, settings: RunSettings, *, sinks: Mapping[str, Sink] | None = None) -> None:
         self._settings = settings
-        self.facts = Facts(settings.sink)
+        letters = settings.dead_letter.sink
+        self.facts = Facts(settings.sinks, dead_letters=letters is not None)
         self.port: int | None = None
         """Where health is served, once it is."""
         clock = BrokerClock()
@@ -54,10 +60,18 @@ class Service:
             max_pollers=rocketmq.max_pollers,
             max_bytes=settings.delivery.max_bytes,
             lease_margin_seconds=settings.delivery.lease_margin_seconds,
+            max_deliveries=settings.delivery.max_deliveries,
             grace_seconds=settings.shutdown.grace_seconds,
         )
-        sink = sink or find(settings.sink)(settings.of_sink(settings.sink))
-        engine = Engine(source, sink, self.facts, rules, rng=random.Random())  # noqa: S311 - for jitter
+        if sinks is None:
+            sinks = {name: find(name)(settings.of_sink(name)) for name in settings.sinks}
+        if rocketmq.ordered:
+            for sink in sinks.values():
+                sink.keep_order()
+        dead_letters = None
+        if letters is not None and self.facts.dead_letter is not None:
+            dead_letters = DeadLetters(letters, find(letters)(settings.of_dead_letters), self.facts.dead_letter)
+        engine = Engine(source, sinks, self.facts, rules, dead_letters=dead_letters, rng=random.Random())  # noqa: S311 - for jitter
         self._run = engine.run
         self.drain = engine.drain
         self.interrupt = engine.interrupt
@@ -91,6 +105,13 @@ class Service:
             sink=self._settings.sink,
             health_port=self.port,
         )
+        grace, wait_seconds = self._settings.shutdown.grace_seconds, rocketmq.wait_seconds
+        if grace <= wait_seconds:
+            log.warning(
+                "the grace is no longer than a poll, so SIGTERM will cut it; what it may have taken then comes again late",
+                grace_seconds=grace,
+                wait_seconds=wait_seconds,
+            )
 
     def _say_what_is_left(self) -> None:
         facts = self.facts

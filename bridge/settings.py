@@ -1,36 +1,28 @@
-"""Settings: the only reader of the environment.
+"""Settings: what can be set, and what is in force.
 
 Every setting is an environment variable `BRIDGE_…` with `__` between levels. The same names work as flags
 (`--rocketmq.endpoint`), in a file `.env` of the working directory, and as files of a secrets folder (`BRIDGE_SECRETS_DIR`).
 A flag wins over the environment, that over `.env`, that over a secret's file. An empty value is as good as none.
 """
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
-from dotenv import dotenv_values
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretBytes, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from bridge import sinks
+from bridge import environment, sinks
 from bridge.emulator.faults import Faults
+from bridge.environment import PREFIX, Value, without_credentials
 from bridge.errors import FixSettingsError
 from bridge.rocketmq.codec import Subscription
-
-PREFIX = "BRIDGE_"
-SECRETS_DIR = "BRIDGE_SECRETS_DIR"
-DEFAULT_SECRETS_DIR = Path("/run/secrets")
-_MAX_SECRET_BYTES = 65_536
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
@@ -42,6 +34,13 @@ class Section(BaseModel):
     """One level of the names. Fields are described for people: the descriptions are shown by `--help` and in errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # no path that this system could have
+        return False
 
 
 class Endpoint(Section):
@@ -82,7 +81,7 @@ class Endpoint(Section):
     @field_validator("ca_file")
     @classmethod
     def _is_a_file(cls, value: Path | None) -> Path | None:
-        if value and not os.path.isfile(value):  # noqa: PTH113 - Path.is_file raises for a name that is too long
+        if value and not _is_file(value):
             raise ValueError("should be the path of a file")
         return value
 
@@ -139,10 +138,25 @@ class DeliveryRules(Section):
     lease_margin_seconds: float | None = Field(
         default=None, ge=0, description="how long before a lease's end to stop; a tenth of the lease, at most 10, when not set"
     )
+    max_deliveries: int | None = Field(
+        default=None,
+        ge=1,
+        description="an event that still fails when it has been delivered so often becomes a dead letter; never when not set",
+    )
     max_bytes: ByteSize = Field(
         default=ByteSize(16 * 1024 * 1024),
         ge=65_536,
         description="bytes of bodies held at once by all pollers; 16MiB and the like",
+    )
+
+
+class DeadLetter(Section):
+    """Where dead letters go. The settings of that sink are another field, under its name."""
+
+    sink: str | None = Field(
+        default=None,
+        description="where dead letters go: the name of an installed sink; what isn't set in BRIDGE_DEAD_LETTER__<NAME>__… is "
+        "taken from BRIDGE_<NAME>__…, but for where it goes",
     )
 
 
@@ -204,18 +218,37 @@ class RunSettings(_Settings):
     """Of `bridge run` and `bridge demo`; the settings of each chosen sink are another field, under its name."""
 
     rocketmq: RocketMQ
-    sink: str = Field(default="stdout", description="where events go: the name of an installed sink")
+    sink: str = Field(default="stdout", description="where events go: the name of an installed sink, or several with commas")
+    dead_letter: DeadLetter
     event: EventForm
     delivery: DeliveryRules
     http: Http
     log: Log
     shutdown: Shutdown
 
+    @property
+    def sinks(self) -> list[str]:
+        """The names of the chosen sinks."""
+        return _names(self.sink)
+
     def of_sink(self, name: str) -> BaseModel:
         """The settings of a chosen sink."""
-        section = getattr(self, name)
-        assert isinstance(section, BaseModel)
-        return section
+        return _part(self, name)
+
+    @property
+    def of_dead_letters(self) -> BaseModel:
+        """The settings of the sink of dead letters, where there is one."""
+        return _part(self.dead_letter, self.dead_letter.sink or "")
+
+
+def _names(text: str) -> list[str]:
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _part(whole: BaseModel, name: str) -> BaseModel:
+    part = getattr(whole, name)
+    assert isinstance(part, BaseModel)
+    return part
 
 
 class EmulatorSettings(_Settings):
@@ -233,17 +266,7 @@ class PublishSettings(_Settings):
 
 
 S = TypeVar("S", bound=_Settings)
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """One setting as somebody gave it."""
-
-    text: str = field(repr=False)  # it may be a secret
-    given_by: str
-    """`the flag --rocketmq.topic`, `the environment`, `.env`, a file's path, or the name of a command that has its own way."""
-    bare: bool = False
-    """Whether it is a flag without a value, which only a boolean can be."""
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -253,16 +276,6 @@ class Loaded(Generic[S]):
     settings: S
     values: Mapping[str, Value]
     """What was given, by variable name."""
-
-
-def _given(flags: Sequence[str], environ: Mapping[str, str], folder: Path, mistakes: list[str]) -> dict[str, Value]:
-    """Everything that was given, by variable name, each from the source that wins; what can't be read becomes a mistake."""
-    values = _from_dotenv(folder / ".env", mistakes)
-    values |= {name.upper(): Value(text, "the environment") for name, text in environ.items() if text}
-    values |= _from_flags(flags, mistakes)
-    chosen = values.pop(SECRETS_DIR, None)
-    secrets = _from_secrets(Path(chosen.text) if chosen else DEFAULT_SECRETS_DIR, mistakes, must_exist=chosen is not None)
-    return {name: value for name, value in {**secrets, **values}.items() if name.startswith(PREFIX)}
 
 
 def load(
@@ -278,46 +291,95 @@ def load(
     Raises FixSettingsError that names every mistake at once, one a line, and no secret.
     """
     mistakes: list[str] = []
-    values = _given(flags, os.environ if environ is None else environ, folder or Path.cwd(), mistakes)
+    values = environment.given(flags, is_boolean, mistakes, environ=environ, folder=folder)
     values = {**(defaults or {}), **values}
-    full: type[S] = model
-    sink: str | None = None
-    if issubclass(model, RunSettings):
-        sink = values["BRIDGE_SINK"].text if "BRIDGE_SINK" in values else "stdout"
-        try:
-            full = _with_sink(model, sink)
-        except FixSettingsError as problem:
-            mistakes.append(f"BRIDGE_SINK: {problem}")
+    chosen = _Chosen(values) if issubclass(model, RunSettings) else None
+    full = chosen.model(model, mistakes) if chosen else model
     fields = dict(_leaves(full))
-    known = {**_everything_known(), **fields}
-    for name, value in sorted(values.items()):
-        if name not in known and not _belongs_elsewhere(name, value, sink):
-            near = get_close_matches(name, known, n=1, cutoff=0.6)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            mistakes.append(f"{name}, given by {value.given_by}, is no setting{hint}")
-    tree: dict[str, Any] = {name: {} for name, field in full.model_fields.items() if _section(field)}
-    for name, value in values.items():
+    mistakes += _misnamed(values, {**_everything_known(), **fields}, chosen)
+    tree = _sections(full)
+    inherited = {chosen.inherited(name): value for name, value in values.items()} if chosen else {}
+    for name, value in {**inherited, **values}.items():
         if name in fields:
             _put(tree, name, value.text)
-        if value.bare and name in known and not _is_boolean(known[name]):
-            mistakes.append(f"{name}: {value.given_by} has no value; where that begins with --, give it as --name=value")
+    settings: S | None = None
     try:
         settings = full(**tree)
     except ValidationError as problem:
         mistakes += [_explain(error, fields, values) for error in problem.errors(include_url=False)]
-        settings = None
+    if isinstance(settings, RunSettings) and chosen:
+        mistakes += chosen.contradictions(settings)
     if mistakes or settings is None:
         raise FixSettingsError("\n".join(mistakes))
     return Loaded(settings, {name: value for name, value in values.items() if name in fields})
 
 
-def _with_sink(model: type[S], name: str) -> type[S]:
-    if name in model.model_fields:
-        raise FixSettingsError(f"a sink can't be called {name!r}: the bridge itself has settings of that name")
-    sink = sinks.find(name)
-    with_sink = type(model.__name__, (model,), {"__annotations__": {name: sink.Settings}, "__module__": __name__})
-    assert issubclass(with_sink, model)
-    return with_sink
+def _misnamed(values: Mapping[str, Value], known: Mapping[str, FieldInfo], chosen: "_Chosen | None") -> Iterator[str]:
+    for name, value in sorted(values.items()):
+        if name not in known and not _belongs_elsewhere(name, value, chosen):
+            near = get_close_matches(name, known, n=1, cutoff=0.6)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            yield f"{name}, given by {value.given_by}, is no setting{hint}"
+        elif value.bare and name in known and not _is_boolean(known[name]):
+            yield f"{name}: {value.given_by} has no value; where that begins with --, give it as --name=value"
+
+
+class _Chosen:
+    """The sinks that were chosen: those of events, and perhaps that of dead letters."""
+
+    def __init__(self, values: Mapping[str, Value]) -> None:
+        self.sinks = _names(values["BRIDGE_SINK"].text if "BRIDGE_SINK" in values else "stdout")
+        self.letters = values["BRIDGE_DEAD_LETTER__SINK"].text.strip() if "BRIDGE_DEAD_LETTER__SINK" in values else None
+        self._destination: tuple[str, ...] = ()
+
+    def model(self, model: type[S], mistakes: list[str]) -> type[S]:
+        """The model with the settings of the chosen sinks; a name that no sink has becomes a mistake."""
+        parts: dict[str, Any] = {}
+        for name in self.sinks:
+            if name in model.model_fields:
+                mistakes.append(f"BRIDGE_SINK: a sink can't be called {name!r}: the bridge itself has settings of that name")
+            elif sink := _find("BRIDGE_SINK", name, mistakes):
+                parts[name] = sink.Settings
+        if not self.sinks:
+            mistakes.append("BRIDGE_SINK names no sink")
+        if self.letters and (sink := _find("BRIDGE_DEAD_LETTER__SINK", self.letters, mistakes)):
+            self._destination = sink.destination
+            parts["dead_letter"] = _extended(DeadLetter, {self.letters: sink.Settings})
+        return _extended(model, parts)
+
+    def inherited(self, name: str) -> str:
+        """What a setting of a sink is called as one of the dead letters' sink that takes it over; empty when it doesn't."""
+        prefix = f"{PREFIX}{(self.letters or '').upper()}__"
+        setting = name.removeprefix(prefix)
+        taken_over = self.letters and name.startswith(prefix) and setting.lower() not in self._destination
+        return f"{PREFIX}DEAD_LETTER__{self.letters.upper()}__{setting}" if self.letters and taken_over else ""
+
+    def contradictions(self, settings: RunSettings) -> Iterator[str]:
+        """What is wrong with the settings together, though each is right by itself."""
+        if settings.delivery.max_deliveries is not None and self.letters is None:
+            yield "BRIDGE_DELIVERY__MAX_DELIVERIES needs BRIDGE_DEAD_LETTER__SINK: what has been delivered so often goes there"
+        if self.letters in self.sinks:
+            here, there = settings.of_sink(self.letters or ""), settings.of_dead_letters
+            if all(getattr(here, setting) == getattr(there, setting) for setting in self._destination):
+                where = " and ".join(f"{PREFIX}DEAD_LETTER__{self.letters}__{name}".upper() for name in self._destination)
+                yield f"{where or 'BRIDGE_DEAD_LETTER__SINK'}: dead letters must go elsewhere than events"
+
+
+def _find(variable: str, name: str, mistakes: list[str]) -> type[sinks.Sink] | None:
+    try:
+        return sinks.find(name)
+    except FixSettingsError as problem:
+        mistakes.append(f"{variable}: {problem}")
+        return None
+
+
+def _extended(model: type[M], parts: Mapping[str, type[BaseModel]]) -> type[M]:
+    """The same model with further levels."""
+    if not parts:
+        return model
+    extended = type(model.__name__, (model,), {"__annotations__": dict(parts), "__module__": __name__})
+    assert issubclass(extended, model)
+    return extended
 
 
 # ---- names -----------------------------------------------------------------------------------------------------------
@@ -350,13 +412,19 @@ def _everything_known() -> dict[str, FieldInfo]:
     return {name: field for model in (RunSettings, EmulatorSettings, PublishSettings) for name, field in _leaves(model)}
 
 
-def _belongs_elsewhere(name: str, value: Value, sink: str | None) -> bool:
+def _belongs_elsewhere(name: str, value: Value, chosen: _Chosen | None) -> bool:
     """Whether a variable that isn't known is no mistake for all that."""
     section, levels, _ = name.removeprefix(PREFIX).partition("__")
     if levels:  # of a sink that isn't chosen
-        return section.lower() != sink and section.lower() in sinks.installed()
+        return not (chosen and section.lower() in chosen.sinks) and section.lower() in sinks.installed()
     # A Kubernetes Service that is named `bridge` injects BRIDGE_PORT and the like: without two underscores it isn't ours.
     return not value.given_by.startswith("the flag")
+
+
+def _sections(model: type[BaseModel]) -> dict[str, Any]:
+    """An empty level for each that a model has, so that what is missing is named one by one."""
+    sections = {name: _section(about) for name, about in model.model_fields.items()}
+    return {name: _sections(section) for name, section in sections.items() if section}
 
 
 def _put(tree: dict[str, Any], name: str, text: str) -> None:
@@ -364,104 +432,6 @@ def _put(tree: dict[str, Any], name: str, text: str) -> None:
     for level in levels:
         tree = tree.setdefault(level, {})
     tree[last] = text
-
-
-# ---- where values come from ------------------------------------------------------------------------------------------
-
-
-def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part a command line into the flags that are settings, each as `--name=value` or a bare `--name`, and all the rest.
-
-    A setting takes the argument that follows as its value; a boolean only when that isn't a flag itself. After `--` nothing is
-    a setting.
-    """
-    known = _everything_known()
-    flags: list[str] = []
-    others: list[str] = []
-    rest = list(arguments)
-    while rest:
-        argument = rest.pop(0)
-        if argument == "--":
-            others += [argument, *rest]
-            break
-        name, equals, _ = argument.removeprefix("--").partition("=")
-        field = known.get(_variable(name))
-        ours = field or "." in name or "__" in name or _variable(name) == SECRETS_DIR
-        if not (argument.startswith("--") and ours):
-            others.append(argument)
-            continue
-        if not equals and rest and not (rest[0].startswith("--") and (field is None or _is_boolean(field))):
-            argument = f"{argument}={rest.pop(0)}"
-        flags.append(argument)
-    return flags, others
-
-
-def _variable(flag: str) -> str:
-    return PREFIX + flag.replace("-", "_").replace(".", "__").upper()
-
-
-def _from_flags(arguments: Sequence[str], mistakes: list[str]) -> dict[str, Value]:
-    flags, others = split_flags(arguments)
-    values: dict[str, Value] = {}
-    for flag in flags:
-        name, equals, text = flag.removeprefix("--").partition("=")
-        if text or not equals:
-            values[_variable(name)] = Value(text or "true", f"the flag --{name}", bare=not equals)
-    # What isn't understood may be a secret, or stand beside one, so no more of it is repeated than a flag's name.
-    unknown = [argument.partition("=")[0] for argument in others if argument.startswith("-") and argument != "--"]
-    for flag in unknown:
-        if flag.startswith("--"):
-            values[_variable(flag.removeprefix("--"))] = Value("true", f"the flag {flag}")
-        else:
-            mistakes.append(f"{flag} is no flag; {_FLAGS}")
-    if others and not unknown:
-        mistakes.append(f"a word on the command line belongs to no flag; {_FLAGS}, in quotation marks where there are spaces")
-    return values
-
-
-_FLAGS = "settings are given as --rocketmq.topic=NAME (see --help)"
-
-
-def _from_dotenv(path: Path, mistakes: list[str]) -> dict[str, Value]:
-    try:
-        if not path.is_file():
-            return {}
-        given = dotenv_values(path, interpolate=False)
-    except OSError as problem:
-        mistakes.append(f"reading .env: {problem.strerror}")
-    except UnicodeDecodeError:
-        mistakes.append("reading .env: it is no text in UTF-8")
-    else:
-        return {name.upper(): Value(text, ".env") for name, text in given.items() if text}
-    return {}
-
-
-def _from_secrets(folder: Path, mistakes: list[str], *, must_exist: bool) -> dict[str, Value]:
-    values: dict[str, Value] = {}
-    for path in _secret_files(folder, mistakes, must_exist=must_exist):
-        try:
-            with path.open("rb") as file:
-                content = file.read(_MAX_SECRET_BYTES + 1)
-            if len(content) > _MAX_SECRET_BYTES:
-                mistakes.append(f"{path.name.upper()}: the file {str(path)!r} is larger than {_MAX_SECRET_BYTES:,} bytes")
-            elif text := content.decode().strip():
-                values[path.name.upper()] = Value(text, str(path))
-        except OSError as problem:
-            mistakes.append(f"{path.name.upper()}: reading the file {str(path)!r}: {problem.strerror}")
-        except UnicodeDecodeError:
-            mistakes.append(f"{path.name.upper()}: the file {str(path)!r} is no text in UTF-8")
-    return values
-
-
-def _secret_files(folder: Path, mistakes: list[str], *, must_exist: bool) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if path.name.upper().startswith(PREFIX) and path.is_file())
-    except FileNotFoundError:
-        if must_exist:
-            mistakes.append(f"{SECRETS_DIR}: there is no folder {str(folder)!r}")
-    except (OSError, ValueError) as problem:  # ValueError: a NUL in the path
-        mistakes.append(f"{SECRETS_DIR}: reading the folder {str(folder)!r}: {getattr(problem, 'strerror', problem)}")
-    return []
 
 
 # ---- what is said of them --------------------------------------------------------------------------------------------
@@ -489,49 +459,14 @@ def _explain(error: ErrorDetails, fields: Mapping[str, FieldInfo], values: Mappi
     message = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
     if error["type"] == "string_pattern_mismatch":
         message = "is not of the right form"
-    value = values.get(name)
+    value = values.get(name) or values.get(name.replace("DEAD_LETTER__", "", 1))  # from which it may have been taken
     if value is None:
         return f"{name}: {message}{about}"
     shown = "what is given" if field is None or is_secret(field) else repr(without_credentials(value.text))
     return f"{name}: {shown}, given by {value.given_by}: {message}{about}"
 
 
-def without_credentials(text: str) -> str:
-    """A value fit to be shown: a URL loses its user information and its query, and nothing is longer than 200 characters.
-
-    Where it isn't clear how far the user information goes, as with an @ or a / in a password that should have been escaped,
-    rather too much is taken away than too little.
-    """
-    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text)
-    start = scheme.end() if scheme else 0
-    user, at, place = text[start:].rpartition("@")
-    if at and (scheme or ":" in user):
-        text = text[:start] + "…@" + ("…" if re.search("[?#]", user) else place)
-    if at or "://" in text:
-        text = re.sub(r"(?s)[?#].*", "?…", text)
-    return text if len(text) <= 200 else f"{text[:200]}…"  # noqa: PLR2004 - one line of a log
-
-
-def proxy_for(url: str) -> str | None:
-    """The proxy that the usual variables (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`) name for a URL, if any; none for loopback.
-
-    Raises FixSettingsError for one that doesn't speak HTTP.
-    """
-    parts = urlsplit(url)
-    if _is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc):
-        return None
-    proxy = getproxies().get(parts.scheme)
-    if proxy is None:
-        return None
-    if "://" not in proxy:
-        proxy = f"http://{proxy}"
-    if urlsplit(proxy).scheme not in ("http", "https"):
-        raise FixSettingsError(f"{parts.scheme.upper()}_PROXY: {without_credentials(proxy)!r} is no http:// or https:// proxy")
-    return proxy
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+def is_boolean(name: str) -> bool | None:
+    """Whether the setting of that name is a boolean; None for a name that no command reads."""
+    field = _everything_known().get(name)
+    return None if field is None else _is_boolean(field)

@@ -2,11 +2,13 @@
 
 import asyncio
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bridge.delivery.dead_letter import DeadLetters
 from bridge.delivery.ledger import Ledger
-from bridge.delivery.outlet import Outlet
-from bridge.delivery.pace import wait
+from bridge.delivery.outlets import Outlets
+from bridge.delivery.pace import Pace, wait
 from bridge.delivery.pipeline import Pipeline
 from bridge.delivery.pollers import Pollers
 from bridge.delivery.room import Room
@@ -19,6 +21,10 @@ CLOSE_SECONDS = 3.0
 """How much of the grace is kept for closing the sink; a fifth of the grace where that is less."""
 
 
+ACK_SECONDS = 2.0
+"""How much of it is kept for the acks of what was confirmed last; a fifth of the grace where that is less."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """What the settings say of the delivery; the names are theirs."""
@@ -29,40 +35,56 @@ class Rules:
     max_pollers: int = 8
     max_bytes: int = 16 * 1024 * 1024
     lease_margin_seconds: float | None = None
+    max_deliveries: int | None = None
     grace_seconds: float = 45.0
 
 
 class Engine:
-    """Takes messages from a source to a sink until told to drain."""
+    """Takes messages from a source to the sinks, given by name, until told to drain."""
 
-    def __init__(self, source: Source, sink: Sink, facts: Facts, rules: Rules, *, rng: random.Random) -> None:
+    def __init__(
+        self,
+        source: Source,
+        sinks: Mapping[str, Sink],
+        facts: Facts,
+        rules: Rules,
+        *,
+        dead_letters: DeadLetters | None = None,
+        rng: random.Random,
+    ) -> None:
         self._facts = facts
         self._grace_seconds = rules.grace_seconds
         self._tasks = asyncio.TaskGroup()
-        self.outlet = Outlet(sink, facts.sink)
+        self._dead_letters = dead_letters
         self.ledger = Ledger()
+        self.outlets = Outlets(sinks, facts, self.ledger)
         self.room = Room(rules.max_bytes)
+        pace = Pace(asyncio.get_running_loop().time, rng)
         self.pipeline = Pipeline(
             source=source,
-            outlet=self.outlet,
+            outlets=self.outlets,
+            dead_letters=dead_letters,
             ledger=self.ledger,
             room=self.room,
             facts=facts,
             tasks=self._tasks,
             ordered=rules.ordered,
             margin_seconds=rules.lease_margin_seconds,
+            max_deliveries=rules.max_deliveries,
+            pace=pace,
             rng=rng,
         )
         self.pollers = Pollers(
             source=source,
             pipeline=self.pipeline,
-            outlet=self.outlet,
+            outlets=self.outlets,
             room=self.room,
             facts=facts,
             tasks=self._tasks,
             batch_size=rules.batch_size,
             wait_seconds=rules.wait_seconds,
             max_pollers=rules.max_pollers,
+            pace=pace,
             rng=rng,
         )
         self._drain_asked = asyncio.Event()
@@ -89,6 +111,8 @@ class Engine:
         """
         try:
             async with self._tasks:
+                if self._dead_letters:
+                    self._tasks.create_task(self._dead_letters.open())
                 polling = self._tasks.create_task(self.pollers.run())
                 self._facts.phase = Phase.RUNNING
                 await self._drain_asked.wait()
@@ -96,7 +120,10 @@ class Engine:
         except BaseExceptionGroup as group:
             raise _cause(group) from None
         finally:
-            await self.outlet.close(self._closing_seconds)
+            closing = [self.outlets.close(self._closing_seconds)]
+            if self._dead_letters:
+                closing.append(self._dead_letters.close(self._closing_seconds))
+            await asyncio.gather(*closing)
 
     @property
     def _closing_seconds(self) -> float:
@@ -111,8 +138,8 @@ class Engine:
         self._facts.phase = Phase.DRAINING
         # 1. No poll begins; those that are out come back, and what they bring is seen to, retries among it.
         self.pollers.stop()
-        await wait(end - now(), polled, self._cut_asked)
-        # 2. A poll that is still out is cut, and nobody waits for a retry any more.
+        await wait(end - min(ACK_SECONDS, self._grace_seconds / 5) - now(), polled, self._cut_asked)
+        # 2. A poll that is still out is cut; nothing more is sent, and nobody waits for a retry any more.
         self.pollers.cut()
         self.pipeline.stop_retrying()
         await wait(end - now(), polled, self._end_asked)

@@ -1,28 +1,35 @@
-"""What a sink has confirmed and the broker has not yet let us ack (design.md, promise 2)."""
+"""What the sinks have confirmed and the broker has not yet let us ack (design.md, promise 2)."""
 
 from collections import OrderedDict
 
 MAX_ENTRIES = 100_000
-"""Some 15 MB at most; the oldest are forgotten first."""
+"""Some 15 MB; the oldest are forgotten first."""
+
+_EVERYBODY = "*"  # no sink has this name: entry points are named by words
 
 
 class Ledger:
-    """Message ids that need only an ack when they come again. In memory, so it knows what this process has seen."""
+    """Messages that some sinks, or all, need not be sent when they come again. It knows what this process has seen."""
 
     def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
-        self._ids: OrderedDict[str, None] = OrderedDict()
+        self._sinks: OrderedDict[str, tuple[str, ...]] = OrderedDict()
         self._max_entries = max_entries
 
     def __contains__(self, message_id: str) -> bool:
-        return message_id in self._ids
+        """Whether every sink has confirmed it, so that it only wants its ack."""
+        return message_id in self._sinks and _EVERYBODY in self._sinks[message_id]
 
-    def remember(self, message_id: str) -> None:
-        """It was confirmed, and is not acked yet."""
-        self._ids[message_id] = None
-        self._ids.move_to_end(message_id)
-        if len(self._ids) > self._max_entries:
-            self._ids.popitem(last=False)
+    def has(self, message_id: str, sink: str) -> bool:
+        """Whether that sink has confirmed it, or been given up for it."""
+        return message_id in self._sinks and sink in self._sinks[message_id]
+
+    def remember(self, message_id: str, *sinks: str) -> None:
+        """Those sinks have confirmed it; every sink has, when none is named."""
+        self._sinks[message_id] = (*self._sinks.get(message_id, ()), *sinks) if sinks else (_EVERYBODY,)
+        self._sinks.move_to_end(message_id)
+        if len(self._sinks) > self._max_entries:
+            self._sinks.popitem(last=False)
 
     def forget(self, message_id: str) -> None:
         """Its ack was accepted: it won't come again."""
-        self._ids.pop(message_id, None)
+        self._sinks.pop(message_id, None)

@@ -1,11 +1,10 @@
-"""A sink as the pipeline sees it: every send is bounded, and the sink is either up or down (design.md 5, Down or poison?)."""
+"""One sink as the pipeline sees it: every send is bounded, and the sink is either up or down (design.md 5, Down or poison?)."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
-from bridge.delivery.pace import wait
 from bridge.errors import BridgeError, FixSettingsError, SinkDownError, SinkGoneError
 from bridge.sinks import Again, Confirmed, Outcome, ProbedSink, Refused, Sink, Unknown
 from bridge.source import Delivery
@@ -16,38 +15,40 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("bridge")
 SEVERAL = 5
 """So many different events in a row that got no confirmation, with none confirmed between them, mean that the sink is down."""
 
-MAX_TRIALS = 3
-"""An event that was tried more often than this doesn't try a sink that is down: it may be what the sink chokes on."""
+
+OPEN_SECONDS = 30.0
+PROBE_SECONDS = 10.0
+"""How long a sink may take to open, and to say whether it is up."""
 
 
 class Outlet:
-    """One sink, open or not yet, up or down.
+    """One sink, by its name in the settings, open or not yet, up or down; `changed` is called when it goes down or comes up.
 
-    Down is what stops the polling. It begins with a SinkDownError, or when `SEVERAL` new events in a row got no confirmation;
-    an event that fails again while it is parked has been counted before. It ends with the confirmation of any event.
-    While it lasts, whoever wants to send waits for a `turn`, and `let_one_try` lets the first of them through.
+    Down begins with a SinkDownError, or when `SEVERAL` new events in a row got no confirmation; an event that fails again
+    while it is parked has been counted before. It ends with the confirmation of any event.
     """
 
-    def __init__(self, sink: Sink, component: Component) -> None:
+    def __init__(self, name: str, sink: Sink, component: Component, changed: Callable[[], None] = lambda: None) -> None:
+        self.name = name
         self._sink = sink
         self._component = component
-        self.opened = False
-        """Whether it has been opened successfully."""
-        self._up = asyncio.Event()
+        self._changed = changed
+        self._opened = False
         self._without_confirmation: set[str] = set()
-        self._sends: set[asyncio.Task[Sequence[Outcome]]] = set()
-        self._turns: dict[asyncio.Future[bool], int] = {}  # to how often its event has been tried
-        self._abandoned = False
+        self._sends: set[asyncio.Task[Sequence[Outcome]]] = set()  # the event loop itself keeps no task alive
+        self._awaited = 0
+        self.down = True
+        """Whether it takes nothing at the moment, as far as is known; so too before it has been opened."""
 
     @property
-    def down(self) -> bool:
-        """Whether nothing should be polled."""
-        return not self._up.is_set()
+    def opened(self) -> bool:
+        """Whether it has been opened successfully."""
+        return self._opened
 
     @property
     def busy(self) -> bool:
-        """Whether an answer of the sink is awaited."""
-        return bool(self._sends)
+        """Whether an answer of the sink is awaited, and not yet given up."""
+        return self._awaited > 0
 
     async def send(self, deliveries: Sequence[Delivery], *, deadline: float, give_up_at: float, first: bool) -> list[Outcome]:
         """What became of each event, by `give_up_at` at the latest; a send is never cancelled, so what is still out is Unknown.
@@ -57,7 +58,11 @@ class Outlet:
         task = asyncio.create_task(self._send(deliveries, deadline))
         self._sends.add(task)
         task.add_done_callback(self._sends.discard)
-        await asyncio.wait([task], timeout=max(0.0, give_up_at - asyncio.get_running_loop().time()))
+        self._awaited += 1
+        try:
+            await asyncio.wait([task], timeout=max(0.0, give_up_at - asyncio.get_running_loop().time()))
+        finally:
+            self._awaited -= 1
         if task.done():
             outcomes = list(task.result())
         else:
@@ -65,9 +70,13 @@ class Outlet:
         self._tally(deliveries, outcomes, first=first)
         return outcomes
 
+    def _note_late(self, answer: asyncio.Future[Confirmed | Refused | Again]) -> None:
+        if not answer.cancelled() and not answer.exception() and isinstance(answer.result(), Confirmed):
+            self.works()
+
     async def _send(self, deliveries: Sequence[Delivery], deadline: float) -> Sequence[Outcome]:
         try:
-            outcomes = await self._sink.send([delivery.event for delivery in deliveries], deadline)
+            outcomes = list(await self._sink.send([delivery.event for delivery in deliveries], deadline))
         except SinkGoneError:
             raise
         except BridgeError as problem:
@@ -77,20 +86,22 @@ class Outlet:
             log.exception("the sink broke its contract: send raised what it should not", component=self._component.name)
             self.fails(f"{type(problem).__name__}: {problem}")
             return [Again("the sink broke its contract")] * len(deliveries)
-        if len(outcomes) != len(deliveries):
-            self.fails(f"the sink broke its contract: {len(outcomes)} outcomes for {len(deliveries)} events")
+        if len(outcomes) != len(deliveries) or not all(isinstance(outcome, Outcome) for outcome in outcomes):
+            kinds = ", ".join(sorted({type(outcome).__name__ for outcome in outcomes}))
+            self.fails(f"the sink broke its contract: {len(deliveries)} events, {len(outcomes)} outcomes ({kinds})")
             return [Again("the sink broke its contract")] * len(deliveries)
         return outcomes
 
     def _tally(self, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome], *, first: bool) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, Unknown):
+                outcome.answer.add_done_callback(self._note_late)
         if any(isinstance(outcome, Confirmed) for outcome in outcomes):
             self.works()
         elif first and not self.down:
             self._without_confirmation.update(delivery.event.id for delivery in deliveries)
-            if len(self._without_confirmation) >= SEVERAL:
-                self.fails(
-                    f"{len(self._without_confirmation)} events in a row were not confirmed; the last: {_why(outcomes[-1])}"
-                )
+            if (events := len(self._without_confirmation)) >= SEVERAL:
+                self.fails(f"{events} events in a row were not confirmed; the last: {_why(outcomes[-1])}")
 
     def works(self) -> None:
         """It has confirmed an event, or has been opened: it is up."""
@@ -98,68 +109,28 @@ class Outlet:
         if self._without_confirmation:
             self._without_confirmation.clear()
         if self.down:
-            self._up.set()
-            self._end_turns(granted=True)
+            self.down = False
+            self._changed()
 
     def fails(self, error: str) -> None:
         """It has trouble that isn't about one event: it is down."""
         self._component.fails(error)
         self._without_confirmation.clear()
-        self._up.clear()
-
-    async def wait_until_up(self, seconds: float, stopping: asyncio.Event) -> bool:
-        """Wait for the outage to end, for so many seconds at most, or for `stopping`; tell whether it has ended."""
-        await wait(seconds, self._up, stopping)
-        return not self.down
-
-    async def turn(self, *, until: float, tries: int) -> bool:
-        """Wait while the sink is down: for the outage's end, or to be let through as the one that tries. False: too late.
-
-        `tries` is how often the event has been tried: one that failed often says little about the sink.
-        """
-        if self._abandoned:
-            return False
-        if not self.down:
-            return True
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[bool] = loop.create_future()
-        self._turns[turn] = tries
-        await asyncio.wait([turn], timeout=max(0.0, until - loop.time()))
-        self._turns.pop(turn, None)
-        return turn.done() and turn.result()
-
-    def let_one_try(self) -> bool:
-        """Let one of those through that wait for their turn; False when nobody waits who was tried less than `MAX_TRIALS`."""
-        turn = min(self._turns, key=self._turns.__getitem__, default=None)
-        if turn is None or self._turns[turn] > MAX_TRIALS:
-            return False
-        del self._turns[turn]
-        turn.set_result(True)
-        return True
-
-    def abandon_turns(self) -> None:
-        """Nobody waits for a turn any more, nor gets one: the bridge is shutting down."""
-        self._abandoned = True
-        self._end_turns(granted=False)
-
-    def _end_turns(self, *, granted: bool) -> None:
-        turns, self._turns = self._turns, {}
-        for turn in turns:
-            if not turn.done():
-                turn.set_result(granted)
+        self.down = True
+        self._changed()
 
     async def usable(self) -> bool:
-        """Whether it is worth trying it with a message: open it if it isn't yet, else ask it where it can be asked.
+        """Whether it is worth trying it with an event: open it if it isn't yet, else ask it where it can be asked.
 
         Raises FixSettingsError when it says at its first opening that only a person can mend it, and SinkGoneError.
         """
         try:
-            if not self.opened:
-                await self._sink.open()
-                self.opened = True
+            if not self._opened:
+                await asyncio.wait_for(self._sink.open(), OPEN_SECONDS)
+                self._opened = True
                 self.works()
             elif isinstance(self._sink, ProbedSink):
-                await self._sink.probe()
+                await asyncio.wait_for(self._sink.probe(), PROBE_SECONDS)
         except (SinkDownError, FixSettingsError) as problem:
             if isinstance(problem, FixSettingsError) and self._component.last_error is None:
                 raise
@@ -167,6 +138,9 @@ class Outlet:
             return False
         except SinkGoneError:
             raise
+        except TimeoutError:
+            self.fails(f"no answer within {PROBE_SECONDS if self._opened else OPEN_SECONDS:g} s")
+            return False
         except Exception as problem:
             log.exception("the sink broke its contract: it raised what it should not", component=self._component.name)
             self.fails(f"{type(problem).__name__}: {problem}")
@@ -186,7 +160,13 @@ class Outlet:
 async def settled(outcome: Unknown) -> Confirmed | Refused | Again:
     """The answer that is still out, whenever it comes; waiting for it stops nothing, nor does no longer waiting."""
     await asyncio.wait([outcome.answer])
-    return Again("its answer was cut off") if outcome.answer.cancelled() else outcome.answer.result()
+    if outcome.answer.cancelled():
+        return Again("its answer was cut off")
+    problem = outcome.answer.exception()
+    if isinstance(problem, SinkGoneError):
+        raise problem
+    answer = None if problem else outcome.answer.result()
+    return answer if isinstance(answer, Confirmed | Refused | Again) else Again(f"its answer broke off: {problem!r}")
 
 
 async def _late(send: asyncio.Task[Sequence[Outcome]], index: int) -> Confirmed | Refused | Again:

@@ -2,6 +2,12 @@
 
 import asyncio
 import random
+from collections.abc import Callable
+
+from bridge.errors import BridgeError, FixSettingsError, ThrottledError
+
+EASING = 0.7
+"""What a success leaves of a pause that has grown. Not nothing: half of the calls failing is trouble, too."""
 
 
 class Backoff:
@@ -19,9 +25,53 @@ class Backoff:
         self._next = min(self._next * 2, self._ceiling)
         return max(pause, asked or 0.0)
 
+    def ease(self) -> None:
+        """It worked: the next pause is a little shorter than it would have been."""
+        self._next = max(self._first, self._next * EASING)
+
     def reset(self) -> None:
-        """It worked: begin with the first pause again."""
+        """Begin with the first pause again."""
         self._next = self._first
+
+
+class Pace:
+    """When the broker may be polled again. One for the whole process, as the broker counts the calls of all pollers."""
+
+    CEILING_SECONDS = 30.0
+
+    def __init__(self, now: Callable[[], float], rng: random.Random) -> None:
+        self._now = now
+        self._trouble = Backoff(0.5, self.CEILING_SECONDS, rng)
+        self._throttled = Backoff(5.0, self.CEILING_SECONDS, rng)
+        self._hopeless = Backoff(10.0, self.CEILING_SECONDS, rng)
+        self._early = Backoff(2.0, 5.0, rng)
+        self.resume_at = 0.0
+        """On the event loop's clock."""
+
+    def note_trouble(self, problem: BridgeError) -> None:
+        """A poll has failed. Those that were out at the same time tell nothing new."""
+        if self._now() >= self.resume_at:
+            throttled, hopeless = isinstance(problem, ThrottledError), isinstance(problem, FixSettingsError)
+            backoff = self._throttled if throttled else self._hopeless if hopeless else self._trouble
+            self.resume_at = self._now() + backoff.pause()
+
+    def note_ack_trouble(self, problem: BridgeError) -> None:
+        """An ack has failed, which slows the polls only when the broker says that it is called too often."""
+        if isinstance(problem, ThrottledError):
+            self.note_trouble(problem)
+
+    def note_success(self) -> None:
+        """A poll has been answered as it should."""
+        for backoff in (self._trouble, self._throttled, self._hopeless):
+            backoff.ease()
+
+    def note_early(self) -> None:
+        """An empty answer came much too early: this broker doesn't hold polls at the moment. Pauses grow from 1 to 5 s."""
+        self.resume_at = max(self.resume_at, self._now() + self._early.pause())
+
+    def note_held(self) -> None:
+        """A poll was held as it should be, or brought something."""
+        self._early.reset()
 
 
 async def wait(seconds: float, *events: asyncio.Event) -> None:
@@ -29,6 +79,8 @@ async def wait(seconds: float, *events: asyncio.Event) -> None:
     if seconds <= 0 or any(event.is_set() for event in events):
         return
     waiting = [asyncio.ensure_future(event.wait()) for event in events]
-    await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    for task in waiting:
-        task.cancel()
+    try:
+        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()

@@ -9,18 +9,20 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import attrgetter
 
 import structlog
 
+from bridge.delivery.dead_letter import DeadLetters, Reason
 from bridge.delivery.lease import margin
 from bridge.delivery.ledger import Ledger
-from bridge.delivery.outlet import MAX_TRIALS, Outlet, settled
-from bridge.delivery.pace import Backoff, wait
+from bridge.delivery.outlets import MAX_TRIALS, Answer, Condemned, Outlets, Pending, Verdict
+from bridge.delivery.pace import Backoff, Pace, wait
 from bridge.delivery.room import Room
 from bridge.errors import BridgeError
-from bridge.sinks import Again, Confirmed, Outcome, Refused, Unknown
-from bridge.source import Delivery, Source
+from bridge.sinks import CONFIRMED, Again, Confirmed
+from bridge.source import Delivery, NotAcked, Source
 from bridge.watch.facts import Facts
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("bridge")
@@ -29,6 +31,8 @@ MAX_ACKS = 16
 """The most deliveries that one request acks."""
 RETRY_FIRST_SECONDS, RETRY_CEILING_SECONDS = 1.0, 30.0
 ACK_FIRST_SECONDS, ACK_CEILING_SECONDS = 0.2, 5.0
+ACK_EVERY_SECONDS = 2.0
+"""What is confirmed waits no longer than this for the rest of its poll."""
 BESIDE_OVERHEAD_BYTES = 4096
 """What an event that is seen through beside the flow costs besides its body: a task, and what it refers to."""
 
@@ -46,17 +50,23 @@ class Pipeline:
         self,
         *,
         source: Source,
-        outlet: Outlet,
+        outlets: Outlets,
+        dead_letters: DeadLetters | None,
         ledger: Ledger,
         room: Room,
         facts: Facts,
         tasks: asyncio.TaskGroup,
         ordered: bool,
         margin_seconds: float | None,
+        max_deliveries: int | None,
+        pace: Pace,
         rng: random.Random,
     ) -> None:
         self._source = source
-        self._outlet = outlet
+        self._pace = pace
+        self._outlets = outlets
+        self._dead_letters = dead_letters
+        self._max_deliveries = max_deliveries
         self._ledger = ledger
         self._room = room
         self._facts = facts
@@ -65,6 +75,7 @@ class Pipeline:
         self._margin_seconds = margin_seconds
         self._rng = rng
         self._now: Callable[[], float] = asyncio.get_running_loop().time
+        self._unanswered: dict[str, Answer] = {}  # by message id
         self._beside: dict[str, Lane] = {}  # by message id, or, in ordered mode, by shard
         self._beside_tasks: set[asyncio.Task[None]] = set()
         self._nothing_beside = asyncio.Event()
@@ -78,90 +89,99 @@ class Pipeline:
     async def deliver(self, deliveries: Sequence[Delivery], *, trial: bool = False) -> None:
         """See one poll's deliveries through: afterwards each is acked, or seen through beside the flow, or left to the broker.
 
-        While the sink is down nothing is sent, but for a `trial`: the one message that finds out whether it is up again.
+        While a sink is down nothing is sent, but for a `trial`: the one message that finds out whether it is up again.
         """
         confirmed: list[Delivery] = []
-        lanes = [
-            lane for lane in self._lanes(deliveries) if self._has_to_send(lane, confirmed) and not self._goes_on_beside(lane)
-        ]
-        while lanes:
-            if self._outlet.down and not trial:
-                outcomes: Sequence[Outcome] = [Again("the sink is down")] * len(lanes)
+        ack_at = self._now() + ACK_EVERY_SECONDS
+        lanes = [lane for lane in self._lanes(deliveries) if not self._goes_on_beside(lane, confirmed)]
+        while lanes := [lane for lane in lanes if self._has_to_send(lane, confirmed)]:
+            if self._outlets.down and not trial:
+                verdicts: Sequence[Verdict] = [Again("the sink is down")] * len(lanes)
             else:
-                outcomes = await self._send(lanes, first=True)
-            lanes = [lane for lane, outcome in zip(lanes, outcomes, strict=True) if self._goes_on(lane, outcome, confirmed)]
+                verdicts = await self._send(lanes, first=True)
+            lanes = [lane for lane, verdict in zip(lanes, verdicts, strict=True) if self._goes_on(lane, verdict, confirmed)]
+            if self._now() >= ack_at:  # the events of a shard go one by one, and may take their time
+                await self._ack(confirmed)
+                confirmed, ack_at = [], self._now() + ACK_EVERY_SECONDS
         await self._ack(confirmed)
 
-    def _goes_on(self, lane: Lane, outcome: Outcome, confirmed: list[Delivery]) -> bool:
+    def _goes_on(self, lane: Lane, verdict: Verdict, confirmed: list[Delivery]) -> bool:
         """Take note of what became of a lane's head; tell whether there is more of the lane to send."""
-        if isinstance(outcome, Confirmed):
-            self._facts.counts.confirmed += 1
-            self._ledger.remember(lane[0].event.id)
-            confirmed.append(lane.popleft())
-            return self._has_to_send(lane, confirmed)
-        if isinstance(outcome, Refused):
-            self._refuse(lane, outcome.reason)
-        else:
-            self._see_through_beside(lane, outcome)
-        return False
+        if not isinstance(verdict, Confirmed):
+            self._see_through_beside(lane, verdict)
+            return False
+        self._facts.counts.confirmed += 1
+        self._ledger.remember(lane[0].event.id)
+        confirmed.append(lane.popleft())
+        return True
 
     def _has_to_send(self, lane: Lane, confirmed: list[Delivery]) -> bool:
-        """Whether a lane's head has to be sent: one that the sink has confirmed before only wants its ack."""
+        """Whether a lane's head has to be sent now: one that every sink has confirmed before only wants its ack."""
         while lane and lane[0].event.id in self._ledger:
             self._facts.counts.remembered += 1
             confirmed.append(lane.popleft())
-        if lane and self._now() >= self._deadline(lane[0]):
-            self._leave(lane, "expired")
+        if lane and self._finishing.is_set():
+            self._leave(lane, "shutdown")
+        elif lane and self._now() >= self.deadline(lane[0]):
+            self._leave(lane, "expired", quiet=True)
         return bool(lane)
 
-    async def _see_through(self, lane: Lane, outcome: Outcome) -> None:
-        """Bring a lane to its end beside the flow: wait for answers that are out, try again, within its lease."""
+    async def _see_through(self, lane: Lane, verdict: Verdict | None) -> None:
+        """Bring a lane to its end beside the flow: wait for answers that are out, try again, bury, all within its lease."""
         backoff = Backoff(RETRY_FIRST_SECONDS, RETRY_CEILING_SECONDS, self._rng)
         tries = 1
         while True:
-            if isinstance(outcome, Unknown):
-                outcome = await settled(outcome)
-                if isinstance(outcome, Confirmed):
-                    self._outlet.works()
-            if isinstance(outcome, Again):
-                if not await self._may_try_again(lane, backoff.pause(outcome.after), tries):
-                    self._leave(lane, "not confirmed", outcome.reason)
-                    return
-                self._facts.counts.retried += 1
-                tries += 1
-            else:
-                confirmed: list[Delivery] = []
-                goes_on = self._goes_on(lane, outcome, confirmed)
-                await self._ack(confirmed)
-                if not goes_on:
-                    return
+            if isinstance(verdict, Pending):
+                await asyncio.wait([verdict.answer])
+                verdict = verdict.answer.result()
+            if isinstance(verdict, Condemned):
+                verdict = await self._condemned(lane, verdict, tries)
+            if isinstance(verdict, Again) and not await self._may_try_again(lane, backoff.pause(verdict.after), tries):
+                verdict = await self._given_up(lane, verdict)
+            confirmed: list[Delivery] = []
+            if isinstance(verdict, Confirmed):
+                self._goes_on(lane, verdict, confirmed)
                 backoff.reset()
-            (outcome,) = await self._send([lane], first=False)
+                tries = 0
+            await self._ack(confirmed)
+            confirmed = []
+            to_send = self._has_to_send(lane, confirmed)
+            await self._ack(confirmed)
+            if not to_send:
+                return
+            tries += 1
+            self._facts.counts.retried += tries > 1
+            (verdict,) = await self._send([lane], first=False)
 
     async def _ack(self, deliveries: Sequence[Delivery]) -> None:
-        """Ack what the sink has confirmed: the only place that does. Until that is accepted, the ledger has it."""
+        """Ack what the sinks have confirmed: the only place that does. Until that is accepted, the ledger has it."""
         for start in range(0, len(deliveries), MAX_ACKS):
             backoff = Backoff(ACK_FIRST_SECONDS, ACK_CEILING_SECONDS, self._rng)
             chunk = deliveries[start : start + MAX_ACKS]
-            while chunk := self._in_time(chunk):
-                try:
-                    self._facts.counts.ack_calls += 1
-                    not_acked = await self._source.ack(chunk)
-                except BridgeError as problem:  # no answer, or one that is about no handle: it may have been acked, or not
-                    self._facts.acks.fails(str(problem))
-                    await asyncio.sleep(backoff.pause())
-                    continue
-                except asyncio.CancelledError:
-                    self._facts.counts.not_acked["shutdown"] += len(chunk)
-                    raise
-                self._facts.acks.works()
-                self._facts.counts.acked += len(chunk) - len(not_acked)
-                for delivery in chunk:
-                    self._ledger.forget(delivery.event.id)
-                for failure in not_acked:
-                    self._ledger.remember(failure.delivery.event.id)
-                    self._facts.counts.not_acked[failure.code] += 1
-                break
+            try:
+                while chunk := self._in_time(chunk):
+                    try:
+                        self._facts.counts.ack_calls += 1
+                        not_acked = await self._source.ack(chunk)
+                    except BridgeError as problem:  # it may have been acked, or not
+                        self._facts.acks.fails(str(problem))
+                        self._pace.note_ack_trouble(problem)
+                        await asyncio.sleep(backoff.pause())
+                        continue
+                    self._note_acked(chunk, not_acked)
+                    break
+            except asyncio.CancelledError:
+                self._facts.counts.not_acked["shutdown"] += len(deliveries) - start
+                raise
+
+    def _note_acked(self, deliveries: Sequence[Delivery], not_acked: Sequence[NotAcked]) -> None:
+        self._facts.acks.works()
+        self._facts.counts.acked += len(deliveries) - len(not_acked)
+        for delivery in deliveries:
+            self._ledger.forget(delivery.event.id)
+        for failure in not_acked:
+            self._ledger.remember(failure.delivery.event.id)
+            self._facts.counts.not_acked[failure.code] += 1
 
     # ---- what it is made of ------------------------------------------------------------------------------------------
 
@@ -175,7 +195,7 @@ class Pipeline:
         shards: dict[str, Lane] = {}
         for delivery in deliveries:
             if delivery.damage is not None:
-                self._leave_damaged(delivery)
+                self._see_to_damage(delivery)
             elif self._ordered and delivery.shard in shards:
                 shards[delivery.shard].append(delivery)
             else:
@@ -184,10 +204,15 @@ class Pipeline:
         return lanes
 
     def _key(self, lane: Lane) -> str:
-        return lane[0].shard if self._ordered else lane[0].event.id
+        return lane[0].shard if self._ordered and lane[0].damage is None else lane[0].event.id
 
-    def _goes_on_beside(self, lane: Lane) -> bool:
+    def _goes_on_beside(self, lane: Lane, confirmed: list[Delivery]) -> bool:
         """Whether a lane is a redelivery of one beside the flow, which goes on with the new receipts and leases."""
+        if not self._has_to_send(lane, confirmed):
+            return True
+        if (unanswered := self._unanswered.get(lane[0].event.id)) is not None:
+            self._see_through_beside(lane, Pending(unanswered))
+            return True
         beside = self._beside.get(self._key(lane))
         if not beside:
             return False
@@ -198,71 +223,77 @@ class Pipeline:
             self._leave(lane, "shard busy")
         return True
 
-    async def _send(self, lanes: Sequence[Lane], *, first: bool) -> Sequence[Outcome]:
+    async def _send(self, lanes: Sequence[Lane], *, first: bool) -> Sequence[Verdict]:
         """Send the heads of lanes; what happens in a send that the shutdown doesn't wait for is left."""
         heads = [lane[0] for lane in lanes]
         soonest = min(heads, key=_lease_end)
-        deadline = self._deadline(soonest)
+        deadline = self.deadline(soonest)
         give_up_at = (deadline + soonest.expires_at) / 2
         try:
-            return await self._outlet.send(heads, deadline=deadline, give_up_at=give_up_at, first=first)
+            return await self._outlets.send(heads, deadline=deadline, give_up_at=give_up_at, first=first)
         except asyncio.CancelledError:
             for lane in lanes:
                 self._leave(lane, "shutdown")
             raise
 
-    def _deadline(self, delivery: Delivery) -> float:
+    def deadline(self, delivery: Delivery) -> float:
         """The instant from which a delivery is not handed to a sink any more."""
         lease = delivery.expires_at - delivery.received_at
         return delivery.expires_at - margin(lease, self._margin_seconds)
 
-    def _see_through_beside(self, lane: Lane, outcome: Outcome) -> None:
+    def _see_through_beside(self, lane: Lane, verdict: Verdict) -> None:
         size = sum(delivery.event.size + BESIDE_OVERHEAD_BYTES for delivery in lane)
         if not self._room.fits_beside(size):
-            if isinstance(outcome, Unknown):
-                self._remember_if_confirmed(outcome, lane[0].event.id)
+            if isinstance(verdict, Pending):
+                self._remember_the_answer(lane[0].event.id, verdict.answer)
             self._leave(lane, "no room")
             return
-        task = self._tasks.create_task(self._beside_the_flow(lane, outcome, size))
-        self._beside_tasks.add(task)
-        self._nothing_beside.clear()
-        task.add_done_callback(self._beside_done)
-
-    def _beside_done(self, task: asyncio.Task[None]) -> None:
-        self._beside_tasks.discard(task)
-        if not self._beside_tasks:
-            self._nothing_beside.set()
-
-    async def _beside_the_flow(self, lane: Lane, outcome: Outcome, size: int) -> None:
         key = self._key(lane)
         self._beside[key] = lane
         self._room.take_beside(size)
         self._facts.beside += 1
-        try:
-            await self._see_through(lane, outcome)
-        except asyncio.CancelledError:
+        task = self._tasks.create_task(self._see_through(lane, verdict))
+        self._beside_tasks.add(task)
+        self._nothing_beside.clear()
+        task.add_done_callback(partial(self._beside_done, key, lane, size))
+
+    def _beside_done(self, key: str, lane: Lane, size: int, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
             self._leave(lane, "shutdown")
-            raise
-        finally:
-            if self._beside.get(key) is lane:
-                del self._beside[key]
-            self._room.take_beside(-size)
-            self._facts.beside -= 1
+        if self._beside.get(key) is lane:
+            del self._beside[key]
+        self._room.take_beside(-size)
+        self._facts.beside -= 1
+        self._beside_tasks.discard(task)
+        if not self._beside_tasks:
+            self._nothing_beside.set()
+
+    def _remember_the_answer(self, message_id: str, answer: Answer) -> None:
+        """Nobody has room to wait for it with its event; when the message comes again, it joins the answer."""
+
+        def forget(_: Answer) -> None:
+            del self._unanswered[message_id]
+            if not answer.cancelled() and not answer.exception() and isinstance(answer.result(), Confirmed):
+                self._ledger.remember(message_id)
+
+        if message_id not in self._unanswered:
+            self._unanswered[message_id] = answer
+            answer.add_done_callback(forget)
 
     async def _may_try_again(self, lane: Lane, pause: float, tries: int) -> bool:
         """Wait until a lane's head may be sent again; False when its lease, or the process, ends before."""
-        until = self._deadline(lane[0])
+        until = self.deadline(lane[0])
         if self._now() + pause >= until:
             return False
         fit_for_trial = tries <= MAX_TRIALS
         self._to_try += fit_for_trial
         try:
-            if not self._outlet.down:
+            if not self._outlets.down:
                 await wait(pause, self._finishing)
-            granted = await self._outlet.turn(until=until, tries=tries)
+            granted = await self._outlets.turn(until=until, tries=tries)
         finally:
             self._to_try -= fit_for_trial
-        return granted and self._now() < self._deadline(lane[0])
+        return granted and self._now() < self.deadline(lane[0])
 
     def _in_time(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         """Those that can still be acked; the broker will deliver the others again."""
@@ -272,22 +303,50 @@ class Pipeline:
             self._facts.counts.not_acked["expired"] += len(deliveries) - len(in_time)
         return in_time
 
-    def _remember_if_confirmed(self, outcome: Unknown, message_id: str) -> None:
-        def remember(answer: asyncio.Future[Confirmed | Refused | Again]) -> None:
-            if not answer.cancelled() and not answer.exception() and isinstance(answer.result(), Confirmed):
-                self._ledger.remember(message_id)
+    # ---- dead letters ------------------------------------------------------------------------------------------------
 
-        outcome.answer.add_done_callback(remember)
+    async def _condemned(self, lane: Lane, verdict: Condemned, tries: int) -> Confirmed | Again | None:
+        """Bury the head of a lane that some sinks have refused, or that is damaged; None when it is left to the broker."""
+        head = lane[0]
+        if self._dead_letters and tries == 1 and self._outlets.down and head.damage is None:
+            # Refusals that pile up say more about the sink than about the events: one after the other, it finds out.
+            return Again(verdict.reason)
+        reason = Reason.REFUSED if head.damage is None else Reason.DAMAGED
+        if head.damage is None:
+            self._facts.counts.refused += 1
+            log.warning("refused by the sink", message_id=head.event.id, sinks=verdict.sinks, reason=verdict.reason)
+        if not await self._bury(head, reason, verdict.reason, ",".join(verdict.sinks)):
+            self._leave(lane, reason.value, quiet=True)
+            return None
+        self._ledger.remember(head.event.id, *verdict.sinks)
+        return CONFIRMED if head.damage is not None or self._outlets.done_with(head.event.id) else Again("another sink")
 
-    def _refuse(self, lane: Lane, reason: str) -> None:
-        self._facts.counts.refused += 1
-        log.warning("refused by the sink", message_id=lane[0].event.id, reason=reason)
-        self._leave(lane, "refused", quiet=True)
+    async def _given_up(self, lane: Lane, verdict: Again) -> Confirmed | None:
+        """Bury a lane's head that has failed often enough, and not because of an outage; None when it is left to the broker."""
+        head = lane[0]
+        often = self._max_deliveries is not None and head.consumed_times >= self._max_deliveries
+        its_own_fault = often and not self._outlets.down and not self._finishing.is_set()
+        if its_own_fault and await self._bury(head, Reason.DELIVERIES, verdict.reason, ""):
+            return CONFIRMED
+        self._leave(lane, "not confirmed", verdict.reason)
+        return None
 
-    def _leave_damaged(self, delivery: Delivery) -> None:
+    async def _bury(self, delivery: Delivery, reason: Reason, error: str, sinks: str) -> bool:
+        if self._dead_letters is None or not delivery.receipt:
+            return False
+        if not await self._dead_letters.bury(delivery, reason, error, sinks, deadline=self.deadline(delivery)):
+            return False
+        self._facts.counts.dead_letters[reason.value] += 1
+        log.warning("dead letter", message_id=delivery.event.id, reason=reason.value, error=error)
+        return True
+
+    def _see_to_damage(self, delivery: Delivery) -> None:
         self._facts.counts.damaged += 1
         log.warning("damaged message", message_id=delivery.event.id, reason=delivery.damage, bytes=delivery.event.size)
-        self._leave(Lane((delivery,)), "damaged", quiet=True)
+        if self._dead_letters and delivery.event.id not in self._ledger:
+            self._see_through_beside(Lane((delivery,)), Condemned(delivery.damage or "", ()))
+        else:
+            self._leave(Lane((delivery,)), "damaged", quiet=True)
 
     def _leave(self, lane: Lane, why: str, reason: str = "", *, quiet: bool = False) -> None:
         """Leave what a lane holds to the broker, which delivers it again when its lease ends."""
@@ -295,7 +354,7 @@ class Pipeline:
             why = "shutdown"
         for delivery in lane:
             self._facts.left(why, in_seconds=delivery.expires_at - self._now())
-        if self._outlet.down:
+        if self._outlets.down:
             self._left_in_outage += len(lane)
         elif lane and not quiet and not self._finishing.is_set():
             log.warning("left to the broker", message_id=lane[0].event.id, messages=len(lane), why=why, reason=reason or None)
@@ -317,7 +376,7 @@ class Pipeline:
     def stop_retrying(self) -> None:
         """Shutting down: what is parked is left to the broker, and nothing is parked any more; answers are still waited for."""
         self._finishing.set()
-        self._outlet.abandon_turns()
+        self._outlets.abandon_turns()
 
     async def finish(self, seconds: float, give_up: asyncio.Event) -> None:
         """Wait for what is beside the flow, for so many seconds at most, or until `give_up`; leave the rest."""

@@ -1,18 +1,17 @@
 """How many poll, how long they wait, how much they ask for, and when they pause."""
 
 import asyncio
+import math
 import random
 
-from bridge.delivery.outlet import Outlet
-from bridge.delivery.pace import Backoff, wait
+from bridge.delivery.outlets import Outlets
+from bridge.delivery.pace import Backoff, Pace, wait
 from bridge.delivery.pipeline import Pipeline
 from bridge.delivery.room import Room
 from bridge.errors import BridgeError, FixSettingsError, TryAgainError
 from bridge.source import Batch, Source
 from bridge.watch.facts import Facts
 
-TROUBLE_FIRST_SECONDS, TROUBLE_CEILING_SECONDS = 0.5, 30.0
-EARLY_FIRST_SECONDS, EARLY_CEILING_SECONDS = 1.0, 5.0
 EARLY_SHARE = 0.8
 """An empty answer after less than this share of the wait that was asked for comes from a broker that doesn't hold polls."""
 OUTAGE_FIRST_SECONDS, OUTAGE_CEILING_SECONDS = 1.0, 30.0
@@ -30,29 +29,28 @@ class Pollers:
         *,
         source: Source,
         pipeline: Pipeline,
-        outlet: Outlet,
+        outlets: Outlets,
         room: Room,
         facts: Facts,
         tasks: asyncio.TaskGroup,
         batch_size: int,
         wait_seconds: int,
         max_pollers: int,
+        pace: Pace,
         rng: random.Random,
     ) -> None:
         self._source = source
         self._pipeline = pipeline
-        self._outlet = outlet
+        self._outlets = outlets
         self._room = room
         self._facts = facts
         self._tasks = tasks
         self._batch_size = batch_size
         self._wait_seconds = wait_seconds
         self._max_pollers = max_pollers
-        self._trouble = Backoff(TROUBLE_FIRST_SECONDS, TROUBLE_CEILING_SECONDS, rng)
-        self._early = Backoff(EARLY_FIRST_SECONDS, EARLY_CEILING_SECONDS, rng)
+        self._pace = pace
         self._rng = rng
         self._now = asyncio.get_running_loop().time
-        self._resume_at = 0.0
         self._stopping = asyncio.Event()
         self._polls: set[asyncio.Task[Batch]] = set()
         self._others: set[asyncio.Task[None]] = set()
@@ -65,12 +63,12 @@ class Pollers:
         """
         self._facts.pollers += 1
         while not self._stopping.is_set():
-            if self._outlet.down:
+            if self._outlets.down:
                 await self._wait_out_the_outage()
                 continue
             # A poll that is to show that the connection is there, the first of all among them, doesn't wait for messages.
             await self._poll(self._wait_seconds if self._facts.rocketmq.ok else 0)
-            await wait(self._resume_at - self._now(), self._stopping)
+            await wait(self._pace.resume_at - self._now(), self._stopping)
         if self._others:
             await asyncio.wait(self._others)
         self._facts.pollers -= 1
@@ -91,6 +89,8 @@ class Pollers:
 
     async def _poll(self, wait_seconds: int, *, most: int | None = None, trial: bool = False) -> bool:
         """One poll and its batch; tells whether the batch was full, so that there may be more."""
+        if self._stopping.is_set():
+            return False
         asked = self._room.fits(most or self._batch_size)
         if not asked:
             await self._room.wait_for_change(1.0)
@@ -129,7 +129,7 @@ class Pollers:
             self._facts.pollers -= 1
 
     def _all_is_well(self) -> bool:
-        return not self._stopping.is_set() and not self._outlet.down and self._now() >= self._resume_at
+        return not self._stopping.is_set() and not self._outlets.down and self._now() >= self._pace.resume_at
 
     async def _receive(self, asked: int, wait_seconds: int) -> Batch | None:
         """The answer to one poll, or None when there was none; sets the pause that comes before the next."""
@@ -149,39 +149,42 @@ class Pollers:
             self._polls.discard(poll)
             if not poll.done():  # we are cancelled ourselves
                 poll.cancel()
+            del poll  # its error refers to us, and we to it: a cycle that would keep an answer of many megabytes
         self._note_answer(batch, wait_seconds)
         return batch
 
     def _note_answer(self, batch: Batch, wait_seconds: int) -> None:
         polls = self._facts.counts.polls
+        if batch.deliveries and all(self._now() >= self._pipeline.deadline(delivery) for delivery in batch.deliveries):
+            self._note_trouble(TryAgainError(_LEASES_ARE_OVER))
+            return
         self._facts.rocketmq.works()
-        if self._now() >= self._resume_at:  # else another poller has just been told to slow down
-            self._trouble.reset()
+        self._pace.note_success()
         if batch.deliveries:
             polls["messages"] += 1
-            self._early.reset()
+            self._pace.note_held()
         elif wait_seconds == 0 and self._wait_seconds > 0:  # it was asked not to wait
             polls["empty"] += 1
         elif batch.waited < wait_seconds * EARLY_SHARE or wait_seconds == 0:
             polls["early"] += 1
-            self._resume_at = self._now() + self._early.pause()
+            self._pace.note_early()
         else:
             polls["empty"] += 1
-            self._early.reset()
+            self._pace.note_held()
 
     def _note_trouble(self, problem: BridgeError) -> None:
         if isinstance(problem, FixSettingsError) and self._facts.rocketmq.last_ok is None:
             raise problem
-        after, lost = (problem.after, problem.answer_lost) if isinstance(problem, TryAgainError) else (None, False)
+        lost = isinstance(problem, TryAgainError) and problem.answer_lost
         self._facts.counts.polls["cut" if lost else "error"] += 1
         self._facts.rocketmq.fails(str(problem))
-        self._resume_at = max(self._resume_at, self._now() + self._trouble.pause(after))
+        self._pace.note_trouble(problem)
 
     async def _wait_out_the_outage(self) -> None:
         self._facts.paused = "the sink is down"
         backoff = Backoff(OUTAGE_FIRST_SECONDS, OUTAGE_CEILING_SECONDS, self._rng)
-        pause = backoff.pause() if self._outlet.opened else 0.0
-        while not await self._outlet.wait_until_up(pause, self._stopping) and not self._stopping.is_set():
+        pause = backoff.pause() if self._outlets.opened else 0.0
+        while not await self._outlets.wait_until_up(pause, self._stopping) and not self._stopping.is_set():
             await self._try_the_sink()
             pause = backoff.pause()
         self._facts.paused = None
@@ -192,7 +195,24 @@ class Pollers:
 
         Rather with one that we hold than with a new one, which would cost it a delivery (promise 4).
         """
-        if self._outlet.busy or not await self._outlet.usable() or not self._outlet.down:
+        if self._outlets.busy or not await self._usable() or not self._outlets.down:
             return
-        if not self._outlet.let_one_try() and not self._pipeline.holds_one_to_try:
+        if not self._outlets.let_one_try() and not self._pipeline.holds_one_to_try:
             await self._poll(self._wait_seconds, most=1, trial=True)
+
+    async def _usable(self) -> bool:
+        """Whether the sinks are worth trying; nobody waits for their answer once the bridge is to stop."""
+        asking = asyncio.create_task(self._outlets.usable())
+        answered = asyncio.Event()
+        asking.add_done_callback(lambda _: answered.set())
+        try:
+            await wait(math.inf, answered, self._stopping)
+            return asking.done() and asking.result()
+        finally:
+            asking.cancel()
+
+
+_LEASES_ARE_OVER = (
+    "polling: the leases of all messages were over when they came, so nothing was handed to the sink; the broker's Date "
+    "header, or without one this machine's clock, doesn't fit its NextConsumeTime"
+)

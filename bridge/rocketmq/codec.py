@@ -180,8 +180,10 @@ def read_ack(status: int, body: bytes, receipt_handles: Sequence[str]) -> tuple[
     root = _root(body)
     if root is None or _local(root) != "Errors":
         error = _error(status, body, "acknowledging")
-        if error is None:
-            return tuple(AckFailure(receipt_handle=h, code="MessageNotExist", message="") for h in receipt_handles)
+        # Said of the request as a whole, as the table of protocol.md 7 has it: give up on every handle.
+        code = "MessageNotExist" if error is None else error.code if isinstance(error, FixSettingsError) else None
+        if error is None or code == "ReceiptHandleError":
+            return tuple(AckFailure(receipt_handle=handle, code=code or "Unknown", message="") for handle in receipt_handles)
         raise error
     items = [_fields(item) for item in root]
     named = {item.get("ReceiptHandle", ""): item for item in items}
@@ -359,6 +361,7 @@ _FATAL = {
     "InstanceNotExist": "check BRIDGE_ROCKETMQ__INSTANCE_ID, and that __ENDPOINT is this instance's",
 }
 _TRANSIENT = frozenset({"InternalError", "InternalServerError"})
+_CLASS_OF_CODE = {"MalformedXML": GiveUpError, "MessageNotExist": BrokenAnswerError}
 
 
 def _error(status: int, body: bytes, doing: str) -> BridgeError | None:
@@ -372,7 +375,7 @@ def _error(status: int, body: bytes, doing: str) -> BridgeError | None:
     if not code:
         text = f"{doing}: the answer is {status} with {_excerpt(body)}"
         return TryAgainError(text) if status >= 500 else BrokenAnswerError(f"{text}; is the endpoint the service's HTTP one?")  # noqa: PLR2004
-    if code == "MessageNotExist":
+    if code == "MessageNotExist" and status == 404:  # noqa: PLR2004
         return None
     text = f"{doing}: the service says {code} ({status}): {fields.get('Message', '')[:300]}"
     if request_id := fields.get("RequestId"):
@@ -381,8 +384,8 @@ def _error(status: int, body: bytes, doing: str) -> BridgeError | None:
         return ThrottledError(text)
     if status >= 500 or code in _TRANSIENT:  # noqa: PLR2004
         return TryAgainError(text)
-    if code == "MalformedXML":
-        return GiveUpError(text)
+    if code in _CLASS_OF_CODE:
+        return _CLASS_OF_CODE[code](text)
     return FixSettingsError(f"{text}; {_FATAL.get(code, 'look this code up in the service documentation')}", code=code)
 
 

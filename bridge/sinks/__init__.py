@@ -27,7 +27,7 @@ The contract
 - Trouble that isn't about an event but about the sink is raised, as SinkDownError: no connection, TLS, not authorised. Nothing
   of that call then counts as confirmed, so what may have got through is better answered with `Unknown`.
 - `probe`, where a sink has one, tells whether it is up without sending anything: it returns, or raises SinkDownError. It is
-  called only while the sink counts as down.
+  called only while the sink counts as down. A sink that needs a setting for it, and has it not, returns: an event finds out.
 - `close` is called once, after the last `send` has answered or been given up. It flushes what was handed over, and is bounded
   in time by itself: a few seconds, also when the other side is frozen.
 - In ordered mode `keep_order` is called once, before `open`. One `send` then holds at most one event of a shard, and the next
@@ -93,6 +93,8 @@ class Sink(ABC):
     """Where events go. The contract stands at the top of this module."""
 
     contract: ClassVar[int] = CONTRACT
+    destination: ClassVar[tuple[str, ...]] = ()
+    """The names of the settings that say where events go, such as a topic or a URL: dead letters need others."""
     Settings: ClassVar[type[BaseModel]]
     """The model of the sink's settings, read from `BRIDGE_<NAME>__…`; fields need descriptions, they are shown to people."""
 

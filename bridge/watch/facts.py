@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -13,6 +13,10 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("bridge")
 
 REPEAT_SECONDS = 60.0
 """An error that goes on is logged when it begins, and from then on at most this often."""
+
+
+FLAPPING_SECONDS = 10.0
+"""A failure that begins sooner than this after the last line about one is logged only if it lasts."""
 
 
 class Status(Enum):
@@ -40,6 +44,7 @@ class Component:
         self.error_count = 0
         """How often it has failed since it was last OK."""
         self._logged_at = -math.inf
+        self._failure_logged = False
 
     @property
     def ok(self) -> bool:
@@ -52,10 +57,11 @@ class Component:
         self.last_ok = now
         if self.status is Status.OK:
             return
-        if self.status is Status.FAILING:
-            log.warning("recovered", component=self.name, after_seconds=round(now - self.since, 1), errors=self.error_count)
-        else:
+        if self.status is Status.STARTING:
             log.info("connected", component=self.name)
+        elif self._failure_logged:
+            log.warning("recovered", component=self.name, after_seconds=round(now - self.since, 1), errors=self.error_count)
+        self._failure_logged = False
         self.status, self.since, self.error_count = Status.OK, now, 0
 
     def fails(self, error: str) -> None:
@@ -63,10 +69,10 @@ class Component:
         now = self._wall_clock()
         if self.status is not Status.FAILING:
             self.status, self.since = Status.FAILING, now
-            self._logged_at = -math.inf
         self.last_error, self.last_error_at = error, now
         self.error_count += 1
-        if now - self._logged_at >= REPEAT_SECONDS:
+        if now - self._logged_at >= (REPEAT_SECONDS if self._failure_logged else FLAPPING_SECONDS):
+            self._failure_logged = True
             failing_for = round(now - self.since, 1)
             log.error("failing", component=self.name, error=error, errors=self.error_count, failing_for_seconds=failing_for)
             self._logged_at = now
@@ -109,11 +115,13 @@ class Counts:
     refused: int = 0
     retried: int = 0
     """Sends of events beyond the first."""
+    dead_letters: Counter[str] = field(default_factory=Counter)
+    """Confirmed by the dead-letter sink, by reason."""
     remembered: int = 0
     """Redeliveries that were acked without being sent, as the sink had confirmed them before."""
     acked: int = 0
     not_acked: Counter[str] = field(default_factory=Counter)
-    """Confirmed and yet not acked, by the broker's code, or `expired`, or `unanswered`."""
+    """Confirmed and yet not acked, by the broker's code, or `expired`, or `shutdown`."""
     left: Counter[str] = field(default_factory=Counter)
     """Left to the broker without having been confirmed, by reason: it delivers them again when their lease ends."""
 
@@ -121,19 +129,21 @@ class Counts:
 class Facts:
     """All of it."""
 
-    def __init__(self, sink: str, *, wall_clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, sinks: Iterable[str], *, dead_letters: bool = False, wall_clock: Callable[[], float] = time.time
+    ) -> None:
         self.wall_clock = wall_clock
         self.started_at = wall_clock()
         self.phase = Phase.STARTING
         self.rocketmq = Component("rocketmq", wall_clock=wall_clock)
         self.acks = Component("rocketmq acks", wall_clock=wall_clock)
-        self.sink = Component(f"sink {sink}", wall_clock=wall_clock)
+        self.sinks = {name: Component(f"sink {name}", wall_clock=wall_clock) for name in sinks}
+        self.dead_letter = Component("dead_letter", wall_clock=wall_clock) if dead_letters else None
         self.counts = Counts()
         self.pollers = 0
         """How many pollers there are: one when idle."""
         self.paused: str | None = None
         """Why nothing is polled on purpose; None when polls are made."""
-        self.held_bytes = 0
         self.beside = 0
         """Events that are parked, or whose answer from the sink is still out."""
         self.polls_cut = 0
@@ -142,6 +152,11 @@ class Facts:
         """How long the last delivery was ours when it came."""
         self.left_until: float | None = None
         """When the last message that was left to the broker comes again at the latest, in seconds since the epoch."""
+
+    @property
+    def components(self) -> list[Component]:
+        """Everything that can be up or down."""
+        return [self.rocketmq, self.acks, *self.sinks.values(), *([self.dead_letter] if self.dead_letter else [])]
 
     def left(self, why: str, *, in_seconds: float) -> None:
         """A message was left to the broker, which delivers it again in so many seconds."""

@@ -16,8 +16,9 @@ def not_ready(facts: Facts) -> str | None:
     """Why messages don't flow, or can't be expected to; None when they do, or would if there were any."""
     if facts.phase is not Phase.RUNNING:
         return str(facts.phase.value)
-    if not facts.sink.ok:
-        return f"{facts.sink.name}: {facts.sink.last_error or facts.sink.status.value}"
+    for sink in facts.sinks.values():
+        if not sink.ok:
+            return f"{sink.name}: {sink.last_error or sink.status.value}"
     return not_connected(facts)
 
 
@@ -32,8 +33,9 @@ def report(facts: Facts) -> dict[str, object]:
     """Everything there is to say, as JSON."""
     counts = facts.counts
     if facts.phase is Phase.RUNNING:
-        components = (facts.rocketmq, facts.acks, facts.sink)
-        status = "failing" if any(c.status is Status.FAILING for c in components) else "starting" if not_ready(facts) else "ok"
+        status = (
+            "failing" if any(c.status is Status.FAILING for c in facts.components) else "starting" if not_ready(facts) else "ok"
+        )
     else:
         status = facts.phase.value
     return {
@@ -43,7 +45,7 @@ def report(facts: Facts) -> dict[str, object]:
         "connected": not_connected(facts) is None,
         "ready": not_ready(facts) is None,
         "reason": not_ready(facts),
-        "components": {c.name: c.report() for c in (facts.rocketmq, facts.acks, facts.sink)},
+        "components": {component.name: component.report() for component in facts.components},
         "polling": {"pollers": facts.pollers, "paused": facts.paused, "polls": dict(counts.polls), "acks": counts.ack_calls},
         "messages": {
             "received": counts.received,
@@ -51,6 +53,7 @@ def report(facts: Facts) -> dict[str, object]:
             "confirmed": counts.confirmed,
             "refused": counts.refused,
             "retried": counts.retried,
+            "dead_letters": dict(counts.dead_letters),
             "remembered": counts.remembered,
             "acked": counts.acked,
             "not_acked": dict(counts.not_acked),

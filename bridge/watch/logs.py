@@ -1,8 +1,12 @@
 """Logs: on stderr, for people or for machines; quiet when all is well."""
 
+import atexit
 import logging
 import sys
-from typing import Literal
+from contextlib import suppress
+from queue import Full, Queue
+from threading import Event, Thread
+from typing import Literal, TextIO
 
 import structlog
 
@@ -32,7 +36,7 @@ def configure(*, level: str, form: Literal["console", "json"] | None) -> None:
         cache_logger_on_first_use=True,
     )
     # What libraries say comes out in the same form.
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Unblocked()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
@@ -42,6 +46,46 @@ def configure(*, level: str, form: Literal["console", "json"] | None) -> None:
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("bridge").setLevel(level.upper())
+
+
+MAX_WAITING_LINES = 10_000
+
+
+class _Unblocked(logging.Handler):
+    """Has a thread write to stderr, so that a reader who doesn't read blocks no event loop; too many lines are dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: Queue[str | Event] = Queue(MAX_WAITING_LINES)
+        Thread(target=self._write_all, args=(sys.stderr,), name="logs", daemon=True).start()
+        atexit.register(self.flush_within, 1.0)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(Full):
+            self._lines.put_nowait(self.format(record))
+
+    def flush_within(self, seconds: float) -> None:
+        written = Event()
+        with suppress(Full):
+            self._lines.put_nowait(written)
+            written.wait(seconds)
+
+    def _write_all(self, stream: TextIO) -> None:
+        with suppress(OSError, ValueError):  # its reader has gone, or it was closed
+            while True:
+                line = self._lines.get()
+                if isinstance(line, Event):
+                    line.set()
+                else:
+                    stream.write(f"{line}\n")
+                    stream.flush()
+
+
+def flush(seconds: float) -> None:
+    """Wait until what was logged so far is written, for so many seconds at most."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Unblocked):
+            handler.flush_within(seconds)
 
 
 def _what_first(_logger: object, _method: str, event_dict: structlog.typing.EventDict) -> structlog.typing.EventDict:

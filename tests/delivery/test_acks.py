@@ -224,3 +224,58 @@ def test_a_redelivery_that_comes_while_the_ack_is_still_out_is_not_sent_again() 
             assert w.sink.sent == ids
 
     run(main())
+
+
+@pytest.mark.parametrize("answer", [None, [None], ["confirmed"], 7], ids=repr)
+def test_an_answer_that_is_no_outcome_confirms_nothing_and_is_an_outage(answer: object) -> None:
+    class Wrong(MemorySink):
+        async def send(self, events: Sequence[Event], deadline: float) -> list[Outcome]:
+            return answer  # type: ignore[return-value]
+
+    async def main() -> None:
+        async with world(Wrong()) as w:
+            w.source.publish("a")
+            await asyncio.sleep(600)
+            assert not w.source.acks
+            assert w.outlets.down
+
+    run(main())
+
+
+def test_an_answer_that_breaks_off_is_tried_again() -> None:
+    async def main() -> None:
+        answers: list[asyncio.Future[Outcome]] = []
+
+        def answer(_: Event) -> Outcome:
+            if answers:
+                return CONFIRMED
+            answers.append(asyncio.get_running_loop().create_future())
+            return Unknown(answers[-1])  # type: ignore[arg-type]
+
+        async with world(MemorySink(answer)) as w:
+            ids = w.source.publish("a")
+            await asyncio.sleep(1)
+            answers[0].set_exception(ConnectionError("reset"))
+            await w.until(lambda: w.acked == ids, seconds=10)
+
+    run(main())
+
+
+def test_redeliveries_of_unanswered_events_that_found_no_room_are_not_sent_again() -> None:
+    async def main() -> None:
+        answers: list[asyncio.Future[Outcome]] = []
+
+        def answer(_: Event) -> Outcome:
+            answers.append(asyncio.get_running_loop().create_future())
+            return Unknown(answers[-1])  # type: ignore[arg-type]
+
+        async with world(MemorySink(answer), lease=10, rules=Rules(max_bytes=2 << 20)) as w:
+            ids = w.source.publish(*(f"{number}" + "x" * 400_000 for number in range(4)))
+            await w.until(lambda: w.facts.counts.received >= 12, seconds=60)
+            assert w.facts.counts.left["no room"] > 0
+            for one in answers:
+                one.set_result(CONFIRMED)
+            await w.until(lambda: sorted(w.acked) == sorted(ids), seconds=60)
+            assert sorted(w.sink.sent) == sorted(ids)
+
+    run(main())

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 
 from bridge.delivery.engine import Rules
 from bridge.errors import TryAgainError
@@ -124,5 +125,24 @@ def test_a_redelivered_shard_whose_head_only_wants_its_ack_joins_the_answer_that
             answers[0].set_result(CONFIRMED)
             await w.until(lambda: w.acked == ids, seconds=60)
             assert w.sink.sent == ids
+
+    run(main())
+
+
+def test_at_shutdown_what_a_slow_shard_has_confirmed_is_acked() -> None:
+    class Slow(MemorySink):
+        async def send(self, events: Sequence[Event], deadline: float) -> Sequence[Outcome]:
+            await asyncio.sleep(5)
+            return await super().send(events, deadline)
+
+    async def main() -> None:
+        async with world(Slow(), lease=300, rules=Rules(ordered=True, max_bytes=64 << 20)) as w:
+            for number in range(16):
+                w.source.publish(f"a {number}", shard="a")
+            await asyncio.sleep(12)
+            w.engine.drain()
+            await asyncio.wait([w.running], timeout=45)
+            assert w.running.done()
+            assert len(w.acked) == len(w.sink.confirmed) > 5
 
     run(main())

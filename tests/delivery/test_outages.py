@@ -1,13 +1,14 @@
 """Promises 3, 4 and 6: deadlines, outages, and what is only one event's trouble."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from bridge.delivery.engine import Rules
 from bridge.errors import SinkDownError
 from bridge.event import Event
-from bridge.sinks import CONFIRMED, Again, Outcome, Refused
+from bridge.sinks import CONFIRMED, Again, Outcome, Refused, Unknown
 from bridge.testing import MemorySink
 from worlds.virtual_time import run
 from worlds.world import world
@@ -180,6 +181,62 @@ def test_what_is_parked_is_bounded_and_the_rest_is_left() -> None:
                 await w.until(lambda: w.facts.counts.received % 20 == 0, seconds=30)
             await w.until(lambda: len(w.acked) == 380, seconds=60)
             assert w.facts.counts.left["no room"] > 0
+            assert w.room.held <= 2 << 20
+
+    run(main())
+
+
+def test_one_send_that_never_answers_does_not_keep_the_sink_down_for_ever() -> None:
+    class Stuck(Unprobed):
+        async def send(self, events: Sequence[Event], deadline: float) -> Sequence[Outcome]:
+            if not self.sends:
+                self.sends.append([])
+                await asyncio.Event().wait()
+            return await super().send(events, deadline)
+
+    async def main() -> None:
+        async with world(Stuck()) as w:
+            w.source.publish(*(f"m{number}" for number in range(30)))
+            await w.until(lambda: len(w.acked) >= 24, seconds=900)
+
+    run(main())
+
+
+def test_an_event_behind_a_slow_ack_is_not_handed_over_past_its_deadline() -> None:
+    async def main() -> None:
+        answers: list[asyncio.Future[Outcome]] = []
+        late: list[float] = []
+
+        def answer(event: Event) -> Outcome:
+            if event.body == "first":
+                answers.append(asyncio.get_running_loop().create_future())
+                return Unknown(answers[-1])  # type: ignore[arg-type]
+            return CONFIRMED
+
+        class Timed(MemorySink):
+            async def send(self, events: Sequence[Event], deadline: float) -> Sequence[Outcome]:
+                if asyncio.get_running_loop().time() >= deadline:
+                    late.append(deadline)
+                return await super().send(events, deadline)
+
+        async with world(Timed(answer), lease=60, rules=Rules(ordered=True)) as w:
+            w.source.publish("first", "second")
+            await asyncio.sleep(30)
+            w.source.ack_seconds = 25
+            answers[0].set_result(CONFIRMED)
+            await asyncio.sleep(28)
+            w.source.ack_seconds = 0.001
+            await w.until(lambda: len(w.acked) == 2, seconds=200)
+            assert not late
+
+    run(main())
+
+
+def test_what_is_parked_counts_at_once_so_that_a_whole_batch_does_not_pass_the_bound() -> None:
+    async def main() -> None:
+        async with world(MemorySink(lambda _: Again("500")), rules=Rules(max_bytes=2 << 20)) as w:
+            w.source.publish(*("x" * 10 for _ in range(16)), *("x" * 500_000 for _ in range(16)))
+            await asyncio.sleep(20)
             assert w.room.held <= 2 << 20
 
     run(main())

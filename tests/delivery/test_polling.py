@@ -200,3 +200,58 @@ def test_pauses_grow_to_their_ceiling_unless_more_is_asked_for(first: float, cei
     assert asked <= backoff.pause(asked) <= max(asked, ceiling)
     backoff.reset()
     assert backoff.pause() <= first
+
+
+def test_polls_that_fail_together_count_as_one_failure() -> None:
+    async def main() -> None:
+        async with world() as w:
+            w.source.publish(*(f"m{i}" for i in range(20_000)))
+            await w.until(lambda: w.facts.pollers == 8, seconds=10)
+            blip_ends = asyncio.get_running_loop().time() + 0.06
+
+            def refuse() -> None:
+                if asyncio.get_running_loop().time() < blip_ends:
+                    raise TryAgainError("reset")
+
+            w.source.refuse_poll = refuse
+            await asyncio.sleep(0.06)
+            acked = len(w.acked)
+            await w.until(lambda: len(w.acked) > acked + 1000, seconds=2)
+
+    run(main())
+
+
+def test_a_broker_that_fails_every_second_poll_is_called_ever_more_rarely() -> None:
+    async def main() -> None:
+        async with world() as w:
+            fail = iter([True, False] * 10_000)
+
+            def refuse() -> None:
+                if next(fail):
+                    raise ThrottledError("QpsLimitExceeded")
+
+            w.source.holds_polls = True
+            await asyncio.sleep(1)
+            w.source.refuse_poll = refuse
+            for _ in range(300):
+                w.source.publish("x")
+                await asyncio.sleep(1)
+            assert len(w.source.polls) < 100
+
+    run(main())
+
+
+def test_leases_that_are_over_on_arrival_are_trouble_with_the_clock_and_no_hot_loop() -> None:
+    async def main() -> None:
+        async with world() as w:
+            await asyncio.sleep(1)
+            w.source.clock_error = -400.0
+            w.source.publish(*(f"m{i}" for i in range(200)))
+            polls = len(w.source.polls)
+            await asyncio.sleep(60)
+            assert len(w.source.polls) - polls < 15
+            assert not w.facts.rocketmq.ok
+            assert "clock" in str(w.facts.rocketmq.last_error)
+            assert not w.sink.sent
+
+    run(main())

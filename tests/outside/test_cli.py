@@ -111,9 +111,16 @@ async def test_publish_delivers_no_sooner_than_told(emulator: Emulator, tmp_path
     assert (book.topic, book.delayed, book.published) == (TOPIC, 1, 0)
 
 
-@pytest.mark.parametrize("stdin", [b"\xff\n", b"\n"], ids=["no text", "empty"])
-async def test_publish_says_what_cannot_be_published(emulator: Emulator, tmp_path: Path, stdin: bytes) -> None:
-    result = await bridge("publish", folder=tmp_path, settings=settings_for(emulator), stdin=stdin)
+async def test_publish_passes_over_empty_lines(emulator: Emulator, tmp_path: Path) -> None:
+    result = await bridge("publish", folder=tmp_path, settings=settings_for(emulator), stdin=b"a\n\nb\n")
+    assert (result.code, len(result.out.split())) == (0, 2)
+
+
+@pytest.mark.parametrize(("body", "stdin"), [((), b"\xff\n"), (("",), b"")], ids=["no text", "empty"])
+async def test_publish_says_what_cannot_be_published(
+    emulator: Emulator, tmp_path: Path, body: tuple[str, ...], stdin: bytes
+) -> None:
+    result = await bridge("publish", *body, folder=tmp_path, settings=settings_for(emulator), stdin=stdin)
     assert result.code == 1
     assert one_line(result).startswith("publishing a message: ")
 

@@ -83,7 +83,7 @@ async def running(
 ) -> AsyncIterator[tuple[Service, Probe]]:
     """A service and its probe; it ends at once in the end, whatever is out."""
     environ = settings_for(emulator) | {"BRIDGE_ROCKETMQ__WAIT_SECONDS": str(wait_seconds)}
-    service = Service(load(RunSettings, environ=environ, folder=folder).settings, sink=sink or MemorySink())
+    service = Service(load(RunSettings, environ=environ, folder=folder).settings, sinks={"stdout": sink or MemorySink()})
     task = asyncio.create_task(service.run())
     try:
         await until(lambda: service.port is not None or task.done())
@@ -130,8 +130,8 @@ async def test_the_report_counts_what_flows(emulator: Emulator, tmp_path: Path) 
         status, report = await probe.health()
         assert status == 200
         assert report["messages"] == {
-            "received": 40, "damaged": 0, "confirmed": 40, "refused": 0, "retried": 0, "remembered": 0, "acked": 40,
-            "not_acked": {}, "left": {}, "beside": 0,
+            "received": 40, "damaged": 0, "confirmed": 40, "refused": 0, "retried": 0, "dead_letters": {}, "remembered": 0,
+            "acked": 40, "not_acked": {}, "left": {}, "beside": 0,
         }  # fmt: skip
         assert len(sink.events) == 40
 
@@ -230,6 +230,7 @@ _REPORT = {
     "messages": {
         **dict.fromkeys(("received", "damaged", "confirmed", "refused", "retried", "remembered", "acked", "beside"), _COUNT),
         "not_acked": dict,
+        "dead_letters": dict,
         "left": dict,
     },
 }

@@ -11,6 +11,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from bridge import cli
+from bridge.environment import proxy_for, without_credentials
 from bridge.errors import FixSettingsError
 from bridge.settings import (
     EmulatorSettings,
@@ -18,9 +19,7 @@ from bridge.settings import (
     PublishSettings,
     RunSettings,
     load,
-    proxy_for,
     settings_of,
-    without_credentials,
 )
 from outside import plugin
 from outside.command import bridge

@@ -11,9 +11,6 @@ from bridge.rocketmq.credentials import Credentials
 
 CREDENTIALS = Credentials(access_key_id="AKID", access_key_secret="SECRET")
 
-HASTY = Patience(connect=0.5, silence=0.2, poll=0.6, write_silence=0.2, write=0.6)
-"""For what has to be waited out."""
-
 
 def client_of(url: str, *, patience: Patience | None = None, tls: ssl.SSLContext | bool = True) -> Client:
     """A client with the emulator's key."""

@@ -78,6 +78,7 @@ async def test_a_request_is_sent_as_it_was_signed() -> None:
     (request,) = server.requests
     assert request.startswith(f"GET {subscription.poll(16, 30).target} HTTP/1.1\r\n".encode())
     assert b"%2A~" in request
+    assert b"\r\nAccept-Encoding: identity\r\n" in request  # an answer is read to a bound, so it must not unfold
 
 
 async def test_a_security_token_goes_along_and_a_key_that_changes_is_used_at_once() -> None:
@@ -142,11 +143,7 @@ async def test_point_39_trouble_is_classed_and_over_when_it_is_over(
     ],
 )
 async def test_point_39_a_poll_that_is_answered_with_nonsense_is_classed(
-    emulator: Emulator,
-    client: Client,
-    fault: str,
-    kind: type[Exception],
-    lost: bool,  # noqa: FBT001 - a row of a table
+    emulator: Emulator, client: Client, *, fault: str, kind: type[Exception], lost: bool
 ) -> None:
     setattr(emulator.faults, fault, 1)
 

@@ -1,6 +1,7 @@
 """The client and counterparts that don't keep to anything; `answer_lost` tells whether a call may have had its effect."""
 
 import asyncio
+import gzip
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -9,11 +10,11 @@ import pytest
 
 from bridge.emulator.server import Emulator
 from bridge.errors import BrokenAnswerError, TryAgainError
-from bridge.rocketmq.client import Client
+from bridge.rocketmq.client import Client, Patience
 from bridge.rocketmq.codec import max_answer_bytes
 from rocketmq.calls import CALLS, IDLE, SUBSCRIPTION, Call, failure_of, poll, publish, until
 from rocketmq.documents import batch, element
-from rocketmq.servers import CREDENTIALS, HASTY, Line, answering, client_of, http, serving
+from rocketmq.servers import CREDENTIALS, Line, answering, client_of, http, serving
 
 
 @CALLS
@@ -56,7 +57,7 @@ async def test_an_endpoint_that_closes_without_an_answer_may_be_the_tcp_one(call
     assert "mqrest" in str(problem)
 
 
-UNASKED_GZIP = http(200, b"\x1f\x8b\x08", "Content-Encoding: gzip", "Connection: close")
+UNASKED_GZIP = http(200, gzip.compress(batch(element())), "Content-Encoding: gzip", "Connection: close")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ UNASKED_GZIP = http(200, b"\x1f\x8b\x08", "Content-Encoding: gzip", "Connection:
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n", BrokenAnswerError, True, id="10 GB announced"),
     ],
 )  # fmt: skip
-async def test_an_answer_that_is_no_whole_http_is_tried_again(answer: bytes, kind: type[TryAgainError], lost: bool) -> None:  # noqa: FBT001 - a row of a table
+async def test_an_answer_that_is_no_whole_http_is_tried_again(answer: bytes, kind: type[TryAgainError], *, lost: bool) -> None:
     first = True
 
     async def behave(line: Line) -> None:
@@ -154,7 +155,7 @@ async def test_an_answer_without_end_is_read_no_further_than_a_legal_one_could_b
 @CALLS
 async def test_an_answer_that_trickles_in_ends_with_our_patience(emulator: Emulator, call: Call) -> None:
     emulator.faults.trickle_seconds = 0.05
-    async with client_of(emulator.url, patience=HASTY) as client:
+    async with client_of(emulator.url, patience=Patience(poll=0.6, write=0.6)) as client:
         problem = await failure_of(call(client))
 
     assert type(problem) is TryAgainError
@@ -164,7 +165,7 @@ async def test_an_answer_that_trickles_in_ends_with_our_patience(emulator: Emula
 @CALLS
 async def test_a_service_that_takes_a_call_and_is_silent_has_lost_its_answer(emulator: Emulator, call: Call) -> None:
     emulator.faults.stalled = 1
-    async with client_of(emulator.url, patience=HASTY) as client:
+    async with client_of(emulator.url, patience=Patience(silence=0.2, write_silence=0.2, write=60)) as client:
         problem = await failure_of(call(client))
 
     assert type(problem) is TryAgainError

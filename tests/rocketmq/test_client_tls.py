@@ -10,8 +10,9 @@ import pytest
 
 from bridge.emulator.server import Emulator
 from bridge.errors import TryAgainError
-from rocketmq.calls import IDLE, failure_of, poll
-from rocketmq.servers import HASTY, Line, answering, client_of, serving
+from bridge.rocketmq.client import Patience
+from rocketmq.calls import CALLS, IDLE, Call, failure_of, poll
+from rocketmq.servers import Line, answering, client_of, serving
 
 
 @pytest.fixture(scope="module")
@@ -73,15 +74,16 @@ async def test_http_on_a_tls_port_is_told_as_that(tls: ssl.SSLContext) -> None:
     assert "http or https" in str(problem)
 
 
-async def test_a_handshake_that_never_ends_is_no_connection() -> None:
+@CALLS
+async def test_a_handshake_that_never_ends_is_no_connection(call: Call) -> None:
     async def say_nothing(line: Line) -> None:
         await line.reader.read()
 
     async with (
         serving(say_nothing) as server,
-        client_of(server.url.replace("http:", "https:"), patience=HASTY) as client,
+        client_of(server.url.replace("http:", "https:"), patience=Patience(connect=0.5)) as client,
     ):
-        problem = await failure_of(poll(client))
+        problem = await failure_of(call(client))
 
     assert type(problem) is TryAgainError
     assert not problem.answer_lost

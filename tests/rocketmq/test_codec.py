@@ -157,8 +157,15 @@ ERRORS_OF_PROTOCOL_7 = [
 ]
 
 
-@pytest.mark.parametrize("operation", ["poll", "ack", "publish"])
-@pytest.mark.parametrize(("code", "status", "kind"), ERRORS_OF_PROTOCOL_7)
+@pytest.mark.parametrize(
+    ("operation", "code", "status", "kind"),
+    [
+        (operation, *row)
+        for operation in ("poll", "ack", "publish")
+        for row in ERRORS_OF_PROTOCOL_7
+        if (operation, row[0]) != ("ack", "ReceiptHandleError")  # that is about the handles
+    ],
+)
 def test_an_error_of_the_service_becomes_what_protocol_7_says(
     operation: str, code: str, status: int, kind: type[BridgeError]
 ) -> None:
@@ -426,3 +433,16 @@ def test_a_published_message_is_known_by_its_id(status: int, namespace: str, inn
 def test_an_answer_without_an_id_confirms_no_publish(status: int, body: bytes) -> None:
     with pytest.raises(BrokenAnswerError):
         read_publish(status, body)
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("ReceiptHandleError", 400), ("ReceiptHandleError", 404), ("MessageNotExist", 404)]
+)
+def test_an_error_about_handles_that_stands_for_the_whole_request_gives_up_on_each(code: str, status: int) -> None:
+    failures = read_ack(status, error(code, "not valid"), ["h1", "h2"])
+    assert [(failure.receipt_handle, failure.code) for failure in failures] == [("h1", code), ("h2", code)]
+
+
+@pytest.mark.parametrize(("status", "kind"), [(500, TryAgainError), (403, BrokenAnswerError)])
+def test_message_not_exist_is_a_normal_answer_only_with_its_own_status(status: int, kind: type[BridgeError]) -> None:
+    assert type(failure_of("poll", status, error("MessageNotExist", "x"))) is kind

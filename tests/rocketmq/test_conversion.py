@@ -206,7 +206,7 @@ def test_a_damaged_message_without_an_id_that_events_can_have_is_known_by_its_by
     assert_legal(event)
 
 
-@pytest.mark.parametrize("message_id", ["a\x01", "\ud83d", "a\ufdd0"])
+@pytest.mark.parametrize("message_id", ["", "a\x01", "\ud83d", "a\ufdd0"])
 def test_an_id_that_no_event_can_have_is_damage(message_id: str) -> None:
     with pytest.raises(ValueError, match="MessageId"):
         conversion().event(replace(expected(), message_id=message_id))

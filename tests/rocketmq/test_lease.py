@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.delivery.lease import BrokerClock, margin
@@ -66,6 +66,7 @@ def test_a_lease_never_ends_later_than_the_broker_says_nor_earlier_than_one_call
         assert -left_open - ROUNDING <= lateness(clock, difference) <= ROUNDING
 
 
+@example(calls=[Exchange(0, 0, 0), Exchange(5000, 5000, 5000)], difference=1e9 + 0.99, drift=DRIFT)
 @given(calls=exchanges(), difference=DIFFERENCES, drift=st.floats(-DRIFT, DRIFT))
 def test_clocks_that_slowly_part_make_no_lease_end_late(calls: list[Exchange], difference: float, drift: float) -> None:
     clock = BrokerClock()
@@ -76,17 +77,31 @@ def test_clocks_that_slowly_part_make_no_lease_end_late(calls: list[Exchange], d
     assert lateness(clock, now) <= DRIFT * LONGEST_POLL + ROUNDING
 
 
-@given(data=st.data(), before=exchanges(), difference=st.floats(-1e9, 1e9), jump=st.floats(5, 1e6) | st.floats(-1e6, -5))
+JUMPS = st.floats(5, 1e6) | st.floats(-1e6, -5)
+
+
+@given(data=st.data(), before=exchanges(longest=1.0), difference=st.floats(-1e9, 1e9), jump=JUMPS)
 def test_one_short_call_is_enough_to_learn_that_the_brokers_clock_was_set(
     data: st.DataObject, before: list[Exchange], difference: float, jump: float
 ) -> None:
     clock = BrokerClock()
     observe(clock, before, difference)
-    difference += jump
 
-    observe(clock, data.draw(exchanges(longest=1.0, after=before[-1].received))[:1], difference)
+    observe(clock, data.draw(exchanges(longest=1.0, after=before[-1].received))[:1], difference + jump)
 
-    assert -2 - ROUNDING <= lateness(clock, difference) <= ROUNDING
+    assert -2 - ROUNDING <= lateness(clock, difference + jump) <= ROUNDING
+
+
+@given(data=st.data(), before=exchanges(), difference=st.floats(-1e9, 1e9), jump=st.floats(-60, 60))
+def test_a_jump_that_long_polls_could_not_tell_from_their_own_length_makes_a_lease_late_by_two_seconds_at_most(
+    data: st.DataObject, before: list[Exchange], difference: float, jump: float
+) -> None:
+    clock = BrokerClock()
+    observe(clock, before, difference)
+
+    observe(clock, data.draw(exchanges(longest=1.0, after=before[-1].received))[:1], difference + jump)
+
+    assert -2 - ROUNDING <= lateness(clock, difference + jump) <= 2 + ROUNDING
 
 
 def test_a_few_short_calls_narrow_the_difference_down_to_a_round_trip() -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
+from bridge.delivery.dead_letter import DeadLetters
 from bridge.delivery.engine import Engine, Rules
 from bridge.emulator.broker import Broker
 from bridge.emulator.queues import Subscription
@@ -17,6 +18,7 @@ from bridge.watch.facts import Facts
 
 TOPIC, GROUP = "orders", "GID_orders"
 DEFAULT = Rules()
+MEMORY = "memory"
 
 EPOCH = 1_700_000_000.0
 """The broker's clock, in seconds, when the loop's shows 0."""
@@ -36,6 +38,8 @@ class BrokerSource:
         self.lose_ack_answer: Callable[[], BridgeError | None] = lambda: None
         self.holds_polls = True
         self.ack_seconds = 0.001
+        self.clock_error = 0.0
+        """By how many seconds the ends of leases are believed to be later than they are."""
         self._subscription = Subscription(ordered=ordered)
         self._conversion = Conversion(origin=Origin(topic=TOPIC, group=GROUP), source="/rocketmq/orders", type_="test")
         self._published = asyncio.Event()
@@ -72,7 +76,7 @@ class BrokerSource:
                 event=self._conversion.event(message),
                 receipt=message.receipt_handle,
                 received_at=loop.time(),
-                expires_at=message.next_consume_time / 1000 - EPOCH,
+                expires_at=message.next_consume_time / 1000 - EPOCH + self.clock_error,
                 consumed_times=message.consumed_times,
                 shard=message.sharding_key or "",
             )
@@ -102,7 +106,8 @@ class World:
         self.facts = facts
         self.engine = engine
         self.running = running
-        self.outlet = engine.outlet
+        self.outlets = engine.outlets
+        self.outlet = engine.outlets[MEMORY]
         self.ledger = engine.ledger
         self.room = engine.room
 
@@ -125,15 +130,23 @@ class World:
 
 @asynccontextmanager
 async def world(
-    sink: MemorySink | None = None, *, lease: float = 300.0, max_retries: int = 288, rules: Rules = DEFAULT
+    sink: MemorySink | None = None,
+    *,
+    others: Mapping[str, MemorySink] | None = None,
+    dead_letters: MemorySink | None = None,
+    lease: float = 300.0,
+    max_retries: int = 288,
+    rules: Rules = DEFAULT,
 ) -> AsyncIterator[World]:
     """A world in which the engine has begun; it is drained at the end. The lease is in seconds."""
     rng = random.Random(7)
     milliseconds = round(lease * 1000)
     broker = Broker(rng=rng, invisible=milliseconds, ordered_invisible=milliseconds, max_retries=max_retries)
     source, sink = BrokerSource(broker, ordered=rules.ordered), sink or MemorySink()
-    facts = Facts("memory", wall_clock=asyncio.get_running_loop().time)
-    engine = Engine(source, sink, facts, rules, rng=rng)
+    sinks = {MEMORY: sink, **(others or {})}
+    facts = Facts(sinks, dead_letters=dead_letters is not None, wall_clock=asyncio.get_running_loop().time)
+    letters = DeadLetters(MEMORY, dead_letters, facts.dead_letter) if dead_letters and facts.dead_letter else None
+    engine = Engine(source, sinks, facts, rules, dead_letters=letters, rng=rng)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(engine.run())
         yield World(source, sink, facts, engine, running)

@@ -1,4 +1,4 @@
-"""For the tests of whoever writes a sink, or develops against the bridge."""
+"""A sink that keeps what it is sent."""
 
 import asyncio
 from collections.abc import Callable, Sequence

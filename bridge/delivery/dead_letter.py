@@ -1,0 +1,61 @@
+"""What can't be delivered, and why (design.md 5, Dead letters)."""
+
+import asyncio
+import re
+from dataclasses import replace
+from enum import Enum
+
+from bridge.delivery.outlet import Outlet, settled
+from bridge.event import Event
+from bridge.sinks import Confirmed, Outcome, Sink, Unknown
+from bridge.source import Delivery
+from bridge.watch.facts import Component
+
+MAX_ERROR_CHARACTERS = 1000
+
+
+class Reason(Enum):
+    """Why a message is a dead letter: the value of its attribute `mqdeadreason`."""
+
+    REFUSED = "refused"
+    """A sink will never take it; `mqdeadsink` says which."""
+    DAMAGED = "damaged"
+    """It can't be read; its body is the original bytes."""
+    DELIVERIES = "deliveries"
+    """It has failed once more, and been delivered as often as `BRIDGE_DELIVERY__MAX_DELIVERIES` allows."""
+
+
+class DeadLetters:
+    """The sink of dead letters. It pauses nobody: what it doesn't confirm stays with the broker."""
+
+    def __init__(self, name: str, sink: Sink, component: Component) -> None:
+        self._outlet = Outlet(name, sink, component)
+
+    async def open(self) -> None:
+        """Open the sink, once; where that fails it is tried again with each dead letter. Raises FixSettingsError."""
+        await self._outlet.usable()
+
+    async def bury(self, delivery: Delivery, reason: Reason, error: str, sink: str, *, deadline: float) -> bool:
+        """Send one dead letter; tells whether it was confirmed, however late. Not begun past the deadline."""
+        if asyncio.get_running_loop().time() >= deadline:
+            return False
+        if not self._outlet.opened and not await self._outlet.usable():
+            return False
+        letter = replace(delivery, event=_letter(delivery.event, reason, error, sink))
+        give_up_at = (deadline + delivery.expires_at) / 2
+        outcome: Outcome
+        (outcome,) = await self._outlet.send([letter], deadline=deadline, give_up_at=give_up_at, first=False)
+        if isinstance(outcome, Unknown):
+            outcome = await settled(outcome)
+        return isinstance(outcome, Confirmed)
+
+    async def close(self, seconds: float) -> None:
+        """Close the sink; see `Outlet.close`."""
+        await self._outlet.close(seconds)
+
+
+def _letter(event: Event, reason: Reason, error: str, sink: str) -> Event:
+    # An attribute holds no control characters (CloudEvents 1.0, String), and a sink's words may hold any.
+    text = re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]", " ", error)[:MAX_ERROR_CHARACTERS]
+    more = {"mqdeadreason": reason.value, "mqdeaderror": text, "mqdeadsink": sink}
+    return replace(event, attributes={**event.attributes, **{name: value for name, value in more.items() if value}})
