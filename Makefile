@@ -36,9 +36,10 @@ reference: $(DEV) ## write the tables of docs/ anew, from the code
 
 locks: $(DEV) ## resolve the dependencies anew, into locks/
 	$(PIP) uv
-	$(COMPILE) pyproject.toml -o locks/run.txt
+	$(COMPILE) pyproject.toml --extra compression --extra webhook -o locks/run.txt
 	$(COMPILE) --group build -o locks/build.txt
-	$(COMPILE) pyproject.toml --group dev -c locks/run.txt -c locks/build.txt -o locks/dev.txt
+	$(COMPILE) pyproject.toml --extra testing --group dev -c locks/run.txt -c locks/build.txt -o locks/dev.txt
+	$(COMPILE) examples/nats-sink/requirements.in -c locks/run.txt -c locks/dev.txt -o examples/nats-sink/requirements.txt
 
 clean: ## forget everything that was set up
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

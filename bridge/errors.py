@@ -50,3 +50,7 @@ class SinkDownError(BridgeError):
 
 class SinkGoneError(BridgeError):
     """The sink has ended for good, and the bridge ends with it (exit code 1): stdout's reader has closed the pipe."""
+
+
+class MissingExtraError(FixSettingsError):
+    """An optional feature was asked for whose packages are not installed; the text names the extra."""

@@ -361,7 +361,7 @@ _FATAL = {
     "InstanceNotExist": "check BRIDGE_ROCKETMQ__INSTANCE_ID, and that __ENDPOINT is this instance's",
 }
 _TRANSIENT = frozenset({"InternalError", "InternalServerError"})
-_CLASS_OF_CODE = {"MalformedXML": GiveUpError, "MessageNotExist": BrokenAnswerError}
+_CLASS_OF_CODE: dict[str, type[BridgeError]] = {"MalformedXML": GiveUpError, "MessageNotExist": BrokenAnswerError}
 
 
 def _error(status: int, body: bytes, doing: str) -> BridgeError | None:

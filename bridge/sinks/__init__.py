@@ -28,8 +28,8 @@ The contract
   of that call then counts as confirmed, so what may have got through is better answered with `Unknown`.
 - `probe`, where a sink has one, tells whether it is up without sending anything: it returns, or raises SinkDownError. It is
   called only while the sink counts as down. A sink that needs a setting for it, and has it not, returns: an event finds out.
-- `close` is called once, after the last `send` has answered or been given up. It flushes what was handed over, and is bounded
-  in time by itself: a few seconds, also when the other side is frozen.
+- `close` is called once, after the last `send` has answered or been given up, and also when `open` never succeeded. It flushes
+  what was handed over, and is bounded in time by itself: 3 seconds, also when the other side is frozen.
 - In ordered mode `keep_order` is called once, before `open`. One `send` then holds at most one event of a shard, and the next
   of that shard follows only after the answer.
 

@@ -65,6 +65,8 @@ class StdoutSink(Sink):
     async def send(self, events: Sequence[Event], deadline: float) -> Sequence[Outcome]:
         """Confirm once all lines are written. Raises SinkGoneError when the reader has closed the pipe."""
         loop = asyncio.get_running_loop()
+        if loop.time() >= deadline:
+            return [Again("too late to begin with it")] * len(events)
         # A raw line break can only come from a JSON body, where it stands between tokens.
         lines = [event.structured().replace(b"\r", b" ").replace(b"\n", b" ") for event in events]
         write = _Write(b"\n".join([*lines, b""]), loop.create_future())

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bridge.errors import BridgeError
 from bridge.event import Event
-from bridge.sinks import CONFIRMED, Outcome, ProbedSink
+from bridge.sinks import CONFIRMED, Again, Outcome, ProbedSink
 
 
 class MemorySettings(BaseModel):
@@ -47,8 +47,10 @@ class MemorySink(ProbedSink):
         self.probes += 1
         self._complain()
 
-    async def send(self, events: Sequence[Event], deadline: float) -> Sequence[Outcome]:  # noqa: ARG002 - it answers at once
+    async def send(self, events: Sequence[Event], deadline: float) -> Sequence[Outcome]:
         """See `Sink.send`."""
+        if asyncio.get_running_loop().time() >= deadline:
+            return [Again("too late to begin")] * len(events)
         self.sends.append([event.id for event in events])
         await self.hold.wait()
         self._complain()

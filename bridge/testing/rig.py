@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 import pytest
 
@@ -20,6 +20,9 @@ class Rig(ABC):
     The other side is a real one, on this machine, and new for each test. It outlives the sinks: what one has sent is held
     when the next is made.
     """
+
+    probes: ClassVar[bool] = True
+    """Whether a sink that is a ProbedSink can really tell, as this rig sets it, or always lets an event find out."""
 
     @abstractmethod
     def sink(self) -> Sink:
@@ -52,7 +55,10 @@ class Rig(ABC):
         self._lacks("take_down", "bring_up")
 
     async def freeze(self) -> None:
-        """Stop the other side from doing anything while connections to it stay open, as SIGSTOP does to its process."""
+        """Stop the other side from doing anything while connections to it stay open, as SIGSTOP does to its process.
+
+        Return when it has stopped: a signal takes effect a moment later, and `os.waitid` with `WSTOPPED` waits for that.
+        """
         self._lacks("freeze", "thaw")
 
     async def thaw(self) -> None:

@@ -124,7 +124,7 @@ async def test_while_the_reader_blocks_what_is_begun_is_unknown_and_what_is_not_
     begun, waiting, later = event("b" * MEBIBYTE), event("never seen"), event("later")
     sending = asyncio.create_task(pipe.send(begun, begun, within=0.2))
     await pipe.blocked()
-    assert await pipe.send(waiting, within=NOW) == [Again("stdout is blocked by its reader")]
+    assert await pipe.send(waiting, within=0.05) == [Again("stdout is blocked by its reader")]
     answers = await sending
     assert [type(answer) for answer in answers] == [Unknown, Unknown]
     assert not any(isinstance(answer, Unknown) and answer.answer.done() for answer in answers)

@@ -1,0 +1,116 @@
+"""A thin aiohttp shell: one request, one answer, every wait and every read bounded; driver errors end here."""
+
+import io
+import re
+import ssl
+from collections.abc import Callable, Mapping
+
+import aiohttp
+from yarl import URL
+
+from bridge import __version__
+from bridge.environment import proxy_for, without_credentials
+from bridge.errors import SinkDownError, TryAgainError
+from bridge.sinks.webhook.answers import Answer
+
+MAX_ANSWER_BYTES = 16_384
+"""An answer is read so far: its status decides, and the rest says a person why."""
+CONNECT_SECONDS = 5.0
+KEEPALIVE_SECONDS = 4.0
+"""Just under the five seconds after which many servers close an idle connection: a POST that meets that is sent again."""
+
+
+class Http:
+    """Requests to one server, on kept connections, of which there are at most so many; `setting` names where its URL is set.
+
+    Made inside the event loop. Raises FixSettingsError for proxy variables that can't be used.
+    """
+
+    def __init__(self, url: URL, setting: str, *, tls: Callable[[], ssl.SSLContext], max_connections: int) -> None:
+        self._setting = setting
+        self._tls = tls
+        self._proxy = proxy_for(str(url))
+        # Proxies are given here: trust_env would also read ~/.netrc for each request and replace our Authorization.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=KEEPALIVE_SECONDS),
+            # an answer is read to a bound in bytes, so it must not unfold
+            headers={"Accept-Encoding": "identity", "User-Agent": f"rocketmq-bridge/{__version__}"},
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def exchange(
+        self, method: str, url: URL, *, headers: Mapping[str, str], timeout_seconds: float, body: bytes = b""
+    ) -> Answer:
+        """The answer to one request, as far as it was read.
+
+        Raises SinkDownError when the server could not be reached, so that it has seen nothing of the request, and TryAgainError
+        when no whole answer came in time.
+        """
+        limits = aiohttp.ClientTimeout(total=timeout_seconds, connect=min(CONNECT_SECONDS, timeout_seconds / 2))
+        try:
+            async with self._session.request(
+                method,
+                url,
+                data=io.BytesIO(body) if body else None,  # written piece by piece, and not in one that holds up the loop
+                headers=headers,
+                timeout=limits,
+                ssl=self._tls(),
+                proxy=self._proxy,
+                allow_redirects=False,
+            ) as response:
+                read = await _read(response)
+                names = {name.lower(): value for name, value in response.headers.items()}
+                return Answer(status=response.status, headers=names, body=read)
+        except aiohttp.ClientHttpProxyError as problem:  # its own text shows the proxy's password
+            raise SinkDownError(f"the proxy refuses ({problem.status}); check HTTPS_PROXY and its user") from None
+        except aiohttp.ClientProxyConnectionError as problem:
+            raise SinkDownError(f"no connection to the proxy {problem.host}:{problem.port}; check HTTPS_PROXY") from None
+        except aiohttp.ClientConnectorError as problem:
+            raise SinkDownError(_unreachable(problem, url, self._setting)) from problem
+        except aiohttp.ConnectionTimeoutError as problem:
+            raise SinkDownError(f"no connection to {url.host}:{url.port} within {limits.connect:g} s") from problem
+        except TimeoutError as problem:
+            raise TryAgainError(f"no whole answer within {timeout_seconds:g} s", answer_lost=True) from problem
+        except (aiohttp.ClientError, OSError, ValueError) as problem:
+            if alert := _tls_alert(problem):
+                raise SinkDownError(f"{url.host}:{url.port} ends TLS: {alert}; see CLIENT_CERT_FILE") from problem
+            what = f"{type(problem).__name__}: {without_credentials(str(problem))}"
+            raise TryAgainError(f"the answer broke off or is no HTTP: {what}", answer_lost=True) from problem
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._session.close()
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    read = bytearray()
+    async for chunk in response.content.iter_any():
+        read += chunk
+        if len(read) > MAX_ANSWER_BYTES:
+            response.close()
+            break
+    return bytes(read[:MAX_ANSWER_BYTES])
+
+
+def _unreachable(problem: aiohttp.ClientConnectorError, url: URL, setting: str) -> str:
+    where = f"{problem.host}:{problem.port}"
+    if isinstance(problem, aiohttp.ClientConnectorDNSError):
+        return f"the name {problem.host} does not resolve; check {setting}"
+    if isinstance(problem, aiohttp.ClientConnectorCertificateError):
+        return f"the certificate of {where} is not trusted ({problem.certificate_error}); see CA_FILE"
+    if isinstance(problem, aiohttp.ClientConnectorSSLError):
+        return f"no TLS with {where} ({problem.os_error}); is {setting} https on a plain port, or see CLIENT_CERT_FILE"
+    if url.scheme == "https" and isinstance(problem.os_error, ConnectionResetError):
+        return f"{where} cuts the connection while TLS begins; see CLIENT_CERT_FILE"
+    return f"no connection to {where}: {problem.os_error}; check {setting}"
+
+
+def _tls_alert(problem: BaseException | None) -> str | None:
+    """What the other side said to end TLS; in TLS 1.3 it misses a client certificate only after the handshake."""
+    while problem is not None:
+        if isinstance(problem, ssl.SSLError) or "[SSL: " in str(problem):
+            found = re.search(r"alert ([a-z ]+)", str(problem))
+            return found[1].strip() if found else None
+        problem = problem.__cause__
+    return None

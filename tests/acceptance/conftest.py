@@ -1,0 +1,3 @@
+from kafka.conftest import kafka
+
+__all__ = ["kafka"]

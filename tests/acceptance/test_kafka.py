@@ -1,0 +1,148 @@
+"""The whole way to a real Kafka: the bridge is a process, and Kafka's own client reads back."""
+
+import asyncio
+import json
+from collections import Counter
+from functools import partial
+from uuid import uuid4
+
+from cloudevents.core.formats.json import JSONFormat
+
+from acceptance.processes import GROUP, TOPIC, bridge, environment, get, until
+from bridge.emulator.server import Emulator
+from kafka.broker import Broker
+from kafka.reading import Read, read
+
+
+def acked(emulator: Emulator) -> int:
+    return emulator.broker.book(emulator.now(), TOPIC, GROUP).acked
+
+
+def _has_acked(emulator: Emulator, messages: int) -> bool:
+    return acked(emulator) >= messages
+
+
+def new_topic(kafka: Broker, *, partitions: int = 4, **config: str) -> str:
+    name = f"events-{uuid4().hex}"
+    kafka.create_topic(name, partitions=partitions, **config)
+    return name
+
+
+async def contents(kafka: Broker, topic: str) -> list[Read]:
+    return list(await asyncio.to_thread(read, kafka, topic))
+
+
+async def test_a_hundred_thousand_messages_arrive_once_each_and_parse(kafka: Broker) -> None:
+    topic = new_topic(kafka)
+    messages = 100_000
+    async with Emulator() as emulator:
+        ids = set()
+        for number in range(messages):
+            body = "" if number == 5 else json.dumps({"number": number, "text": "中 😀 <&>"})
+            properties = {"KEYS": f"key-{number % 1000}"}
+            ids.add(emulator.broker.publish(emulator.now(), TOPIC, body, properties=properties).message_id)
+        env = environment(
+            emulator.url,
+            SINK="kafka",
+            KAFKA__BOOTSTRAP_SERVERS=kafka.address(),
+            KAFKA__TOPIC=topic,
+            ROCKETMQ__WAIT_SECONDS="2",
+        )
+        async with bridge("run", env=env) as running:
+            await until(lambda: acked(emulator) == messages, seconds=90)
+            running.process.terminate()
+            assert await running.end() == 0
+    records = await contents(kafka, topic)
+    assert len(records) == messages
+    assert {record.event_id for record in records} == ids
+    partition_of: dict[bytes | None, int] = {}
+    for record in records:
+        assert record.value  # an empty body is no tombstone
+        assert partition_of.setdefault(record.key, record.partition) == record.partition
+    for record in records[::997]:
+        assert record.value
+        assert JSONFormat().read(None, record.value).get_id() == record.event_id
+
+
+async def test_kafka_killed_thrice_and_frozen_for_longer_than_a_lease_loses_nothing(kafka: Broker) -> None:
+    topic = new_topic(kafka)
+    messages = 50_000
+    lease = 12.0
+    async with Emulator(invisible_seconds=lease) as emulator:
+        ids = {emulator.publish(TOPIC, f"message {number}").message_id for number in range(messages)}
+        env = environment(
+            emulator.url,
+            SINK="kafka",
+            KAFKA__BOOTSTRAP_SERVERS=kafka.address(),
+            KAFKA__TOPIC=topic,
+            ROCKETMQ__WAIT_SECONDS="2",
+        )
+        async with bridge("run", env=env) as running:
+            for part in range(1, 5):
+                await until(partial(_has_acked, emulator, part * 9_000), seconds=90)
+                if part < 4:
+                    await asyncio.to_thread(kafka.kill)
+                    await asyncio.to_thread(kafka.start)
+                else:
+                    kafka.freeze()
+                    await asyncio.sleep(lease + 2)
+                    kafka.thaw()
+            await until(lambda: acked(emulator) == messages, seconds=120)
+            port = await running.port()
+            report = json.loads((await get(f"http://127.0.0.1:{port}/healthz"))[1])
+            running.process.terminate()
+            assert await running.end() == 0
+    times = Counter(record.event_id for record in await contents(kafka, topic))
+    assert times.keys() == ids
+    # A record whose answer died with a killed broker may have been written: nobody can know, and it is written again.
+    duplicates = sum(times.values()) - messages
+    assert duplicates <= 3 * 8 * 16, report["messages"]
+
+
+async def test_dead_letters_of_each_kind_reach_their_topic_with_their_reason_and_the_flow_goes_on(kafka: Broker) -> None:
+    topic, letters = new_topic(kafka, max_message_bytes="100000"), new_topic(kafka, partitions=1)
+    async with Emulator(invisible_seconds=4) as emulator:
+        large = emulator.publish(TOPIC, "x" * 200_000).message_id
+        good = {emulator.publish(TOPIC, f"message {number}").message_id for number in range(500)}
+        env = environment(
+            emulator.url,
+            SINK="kafka",
+            KAFKA__BOOTSTRAP_SERVERS=kafka.address(),
+            KAFKA__TOPIC=topic,
+            DEAD_LETTER__SINK="kafka",
+            DEAD_LETTER__KAFKA__TOPIC=letters,
+            ROCKETMQ__WAIT_SECONDS="2",
+        )
+        async with bridge("run", env=env) as running:
+            await until(lambda: acked(emulator) == 501, seconds=30)
+            emulator.faults.missing_body = 1.0
+            damaged = emulator.publish(TOPIC, "its body gets lost").message_id
+            await until(lambda: acked(emulator) == 502, seconds=30)
+            running.process.terminate()
+            assert await running.end() == 0
+    assert {record.event_id for record in await contents(kafka, topic)} == good
+    buried = {record.event_id: json.loads(record.value or b"") for record in await contents(kafka, letters)}
+    assert buried.keys() == {large, damaged}
+    assert (buried[large]["mqdeadreason"], buried[large]["mqdeadsink"]) == ("refused", "kafka")
+    assert buried[damaged]["mqdeadreason"] == "damaged"
+    assert "data_base64" in buried[damaged]
+
+
+async def test_a_wrong_topic_is_one_clear_line_and_not_ready_until_it_is_there(kafka: Broker) -> None:
+    topic = f"events-{uuid4().hex}"
+    async with Emulator() as emulator:
+        ids = {emulator.publish(TOPIC, f"message {number}").message_id for number in range(50)}
+        env = environment(emulator.url, SINK="kafka", KAFKA__BOOTSTRAP_SERVERS=kafka.address(), KAFKA__TOPIC=topic)
+        async with bridge("run", env=env) as running:
+            port = await running.port()
+
+            async def says() -> bool:
+                status, text = await get(f"http://127.0.0.1:{port}/readyz")
+                return status == 503 and topic in text
+
+            await until(says)
+            assert len([line for line in running.errors if '"level": "error"' in line]) == 1
+            assert "Traceback" not in "".join(running.errors)
+            await asyncio.to_thread(kafka.create_topic, topic)
+            await until(lambda: acked(emulator) == 50, seconds=60)
+    assert {record.event_id for record in await contents(kafka, topic)} == ids
