@@ -146,3 +146,24 @@ async def test_a_wrong_topic_is_one_clear_line_and_not_ready_until_it_is_there(k
             await asyncio.to_thread(kafka.create_topic, topic)
             await until(lambda: acked(emulator) == 50, seconds=60)
     assert {record.event_id for record in await contents(kafka, topic)} == ids
+
+
+async def test_with_the_topic_of_dead_letters_gone_they_stay_with_the_broker_and_nothing_pauses(kafka: Broker) -> None:
+    topic = new_topic(kafka, max_message_bytes="100000")
+    async with Emulator(invisible_seconds=4) as emulator:
+        emulator.publish(TOPIC, "x" * 200_000)
+        good = {emulator.publish(TOPIC, f"message {number}").message_id for number in range(500)}
+        env = environment(
+            emulator.url,
+            SINK="kafka",
+            KAFKA__BOOTSTRAP_SERVERS=kafka.address(),
+            KAFKA__TOPIC=topic,
+            DEAD_LETTER__SINK="kafka",
+            DEAD_LETTER__KAFKA__TOPIC=f"missing-{uuid4().hex}",
+        )
+        async with bridge("run", env=env) as running:
+            await until(lambda: acked(emulator) == 500, seconds=30)
+            assert (await get(f"http://127.0.0.1:{await running.port()}/readyz"))[0] == 200
+            await asyncio.sleep(5)  # it comes again, and again finds no grave
+            assert emulator.broker.book(emulator.now(), TOPIC, GROUP).backlog == 1
+    assert {record.event_id for record in await contents(kafka, topic)} == good

@@ -120,3 +120,28 @@ async def test_a_webhook_down_for_two_leases_gets_each_event_afterwards_and_the_
         assert printed.keys() == ids
         assert set(printed.values()) == {1}
         assert endpoint.taken.keys() == ids
+
+
+async def test_what_keeps_failing_is_a_dead_letter_when_its_deliveries_have_reached_the_limit(tmp_path: Path) -> None:
+    letters = tmp_path / "letters"
+    async with Emulator(invisible_seconds=3) as emulator, receiver() as endpoint:
+        endpoint.answer = lambda event: 500 if event["data"] == "bad" else 204
+        bad = emulator.publish(TOPIC, "bad").message_id
+        env = environment(
+            emulator.url,
+            SINK="webhook",
+            WEBHOOK__URL=endpoint.url,
+            DEAD_LETTER__SINK="stdout",
+            DELIVERY__MAX_DELIVERIES="2",
+            ROCKETMQ__WAIT_SECONDS="2",
+        )
+        with letters.open("wb") as stdout:
+            async with bridge("run", env=env, stdout=stdout) as running:
+                for number in range(100):
+                    emulator.publish(TOPIC, f"good {number}")
+                await until(lambda: acked(emulator) == 101, seconds=30)
+                running.process.terminate()
+                assert await running.end() == 0
+        (letter,) = events(letters)
+        assert (letter["id"], letter["mqdeadreason"], letter["mqconsumedtimes"]) == (bad, "deliveries", 2)
+        assert sum(endpoint.taken.values()) == 100

@@ -11,7 +11,7 @@ from bridge.event import Event
 from bridge.sinks import CONFIRMED, Again, Outcome, Refused, Unknown
 from bridge.testing import MemorySink
 from worlds.virtual_time import run
-from worlds.world import world
+from worlds.world import StillOut, world
 
 
 def test_of_a_batch_exactly_the_confirmed_events_are_acked() -> None:
@@ -161,18 +161,13 @@ def test_a_message_whose_every_ack_is_refused_is_sent_once_and_acked_once_a_deli
 
 def test_an_answer_that_comes_after_the_lease_is_remembered_and_never_acked_late() -> None:
     async def main() -> None:
-        answers: list[asyncio.Future[Outcome]] = []
-
-        def answer(_: Event) -> Outcome:
-            answers.append(asyncio.get_running_loop().create_future())
-            return Unknown(answers[-1])  # type: ignore[arg-type]
-
+        answer = StillOut()
         async with world(MemorySink(answer), lease=10) as w:
             ids = w.source.publish("a")
             await asyncio.sleep(9.999)  # the lease is nearly over
             w.engine.pollers.stop()  # so that the redelivery doesn't come before the answer
             await asyncio.sleep(30)
-            answers[0].set_result(CONFIRMED)
+            answer.answers[0].set_result(CONFIRMED)
             await asyncio.sleep(1)
             assert not w.source.acks
             assert ids[0] in w.ledger
@@ -182,19 +177,14 @@ def test_an_answer_that_comes_after_the_lease_is_remembered_and_never_acked_late
 
 def test_a_redelivery_of_an_event_whose_answer_is_out_is_not_sent_and_is_acked_with_its_own_receipt() -> None:
     async def main() -> None:
-        answers: list[asyncio.Future[Outcome]] = []
-
-        def answer(_: Event) -> Outcome:
-            answers.append(asyncio.get_running_loop().create_future())
-            return Unknown(answers[-1])  # type: ignore[arg-type]
-
+        answer = StillOut()
         async with world(MemorySink(answer), lease=10) as w:
             ids = w.source.publish("a")
             await w.until(lambda: w.facts.counts.received == 3, seconds=40)
             assert w.sink.sent == ids
-            answers[0].set_result(CONFIRMED)
+            answer.answers[0].set_result(CONFIRMED)
             await w.until(lambda: w.acked == ids, seconds=1)
-            assert len(answers) == 1
+            assert len(answer.answers) == 1
 
     run(main())
 
@@ -263,17 +253,12 @@ def test_an_answer_that_breaks_off_is_tried_again() -> None:
 
 def test_redeliveries_of_unanswered_events_that_found_no_room_are_not_sent_again() -> None:
     async def main() -> None:
-        answers: list[asyncio.Future[Outcome]] = []
-
-        def answer(_: Event) -> Outcome:
-            answers.append(asyncio.get_running_loop().create_future())
-            return Unknown(answers[-1])  # type: ignore[arg-type]
-
+        answer = StillOut()
         async with world(MemorySink(answer), lease=10, rules=Rules(max_bytes=2 << 20)) as w:
             ids = w.source.publish(*(f"{number}" + "x" * 400_000 for number in range(4)))
             await w.until(lambda: w.facts.counts.received >= 12, seconds=60)
             assert w.facts.counts.left["no room"] > 0
-            for one in answers:
+            for one in answer.answers:
                 one.set_result(CONFIRMED)
             await w.until(lambda: sorted(w.acked) == sorted(ids), seconds=60)
             assert sorted(w.sink.sent) == sorted(ids)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from bridge.delivery.engine import Rules
 from bridge.errors import TryAgainError
 from bridge.event import Event
-from bridge.sinks import CONFIRMED, Again, Outcome, Unknown
+from bridge.sinks import CONFIRMED, Again, Outcome
 from bridge.testing import MemorySink
 from worlds.virtual_time import run
-from worlds.world import world
+from worlds.world import StillOut, world
 
 
 def shard_and_number(event: Event) -> tuple[str, int]:
@@ -57,19 +57,12 @@ def test_a_failure_stops_its_shard_only_and_only_a_confirmed_prefix_is_acked() -
 
 def test_an_unknown_answer_holds_its_shard() -> None:
     async def main() -> None:
-        answers: list[asyncio.Future[Outcome]] = []
-
-        def answer(event: Event) -> Outcome:
-            if event.body != "a 0":
-                return CONFIRMED
-            answers.append(asyncio.get_running_loop().create_future())
-            return Unknown(answers[-1])  # type: ignore[arg-type]
-
+        answer = StillOut(lambda event: event.body == "a 0")
         async with world(MemorySink(answer), lease=60, rules=Rules(ordered=True)) as w:
             ids = [w.source.publish(f"a {number}", shard="a")[0] for number in range(3)]
             await asyncio.sleep(200)  # redelivered thrice meanwhile
             assert w.sink.sent == ids[:1]
-            answers[0].set_result(CONFIRMED)
+            answer.answers[0].set_result(CONFIRMED)
             await w.until(lambda: w.acked == ids, seconds=2)
             assert w.sink.sent == ids
 
@@ -102,18 +95,11 @@ def test_under_random_trouble_no_shard_is_ever_inverted() -> None:
 
 def test_a_redelivered_shard_whose_head_only_wants_its_ack_joins_the_answer_that_is_out_behind_it() -> None:
     async def main() -> None:
-        answers: list[asyncio.Future[Outcome]] = []
-
-        def answer(event: Event) -> Outcome:
-            if event.body != "a 1":
-                return CONFIRMED
-            answers.append(asyncio.get_running_loop().create_future())
-            return Unknown(answers[-1])  # type: ignore[arg-type]
-
+        answer = StillOut(lambda event: event.body == "a 1")
         async with world(MemorySink(answer), lease=10, rules=Rules(ordered=True)) as w:
 
             def refuse() -> None:
-                if not answers or w.facts.counts.received < 6:
+                if not answer.answers or w.facts.counts.received < 6:
                     raise TryAgainError("500")
 
             w.source.refuse_ack = refuse
@@ -122,7 +108,7 @@ def test_a_redelivered_shard_whose_head_only_wants_its_ack_joins_the_answer_that
             await asyncio.sleep(5)
             assert w.sink.sent == ids[:2]
             assert w.acked == ids[:1]
-            answers[0].set_result(CONFIRMED)
+            answer.answers[0].set_result(CONFIRMED)
             await w.until(lambda: w.acked == ids, seconds=60)
             assert w.sink.sent == ids
 

@@ -4,10 +4,10 @@ import asyncio
 
 from bridge.errors import SinkDownError
 from bridge.event import Event
-from bridge.sinks import CONFIRMED, Again, Outcome, Refused, Unknown
+from bridge.sinks import CONFIRMED, Again, Outcome, Refused
 from bridge.testing import MemorySink
 from worlds.virtual_time import run
-from worlds.world import world
+from worlds.world import StillOut, world
 
 
 def ids_of(sink: MemorySink) -> list[str]:
@@ -65,17 +65,12 @@ def test_one_that_is_down_for_two_leases_pauses_all_and_gets_each_event_afterwar
 
 def test_an_answer_of_one_that_comes_late_is_remembered_for_it() -> None:
     async def main() -> None:
-        answers: list[asyncio.Future[Outcome]] = []
-
-        def answer(_: Event) -> Outcome:
-            answers.append(asyncio.get_running_loop().create_future())
-            return Unknown(answers[-1])  # type: ignore[arg-type]
-
+        answer = StillOut()
         other = MemorySink(answer)
         async with world(others={"other": other}, lease=10) as w:
             ids = w.source.publish("a")
             await w.until(lambda: w.facts.counts.received == 2, seconds=20)
-            answers[0].set_result(CONFIRMED)
+            answer.answers[0].set_result(CONFIRMED)
             await w.until(lambda: w.acked == ids, seconds=5)
             assert (w.sink.sent, other.sent) == (ids, ids)
 

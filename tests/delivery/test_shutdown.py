@@ -6,11 +6,10 @@ import pytest
 
 from bridge.delivery.engine import Rules
 from bridge.errors import SinkDownError, TryAgainError
-from bridge.event import Event
-from bridge.sinks import CONFIRMED, Again, Confirmed, Outcome, Refused, Unknown
+from bridge.sinks import CONFIRMED, Again
 from bridge.testing import MemorySink
 from worlds.virtual_time import run
-from worlds.world import World, world
+from worlds.world import StillOut, World, world
 
 
 async def end_of(w: World) -> float:
@@ -79,17 +78,12 @@ def test_nobody_waits_for_a_retry() -> None:
 
 def test_an_answer_that_is_still_out_is_waited_for_and_acked() -> None:
     async def main() -> None:
-        answers: list[asyncio.Future[Confirmed | Refused | Again]] = []
-
-        def answer(_: Event) -> Outcome:
-            answers.append(asyncio.get_running_loop().create_future())
-            return Unknown(answers[-1])
-
+        answer = StillOut()
         async with world(MemorySink(answer)) as w:
             ids = w.source.publish("a")
             await asyncio.sleep(1)
             w.engine.interrupt()
-            asyncio.get_running_loop().call_later(5, answers[0].set_result, CONFIRMED)
+            asyncio.get_running_loop().call_later(5, answer.answers[0].set_result, CONFIRMED)
             assert 5 <= await end_of(w) < 5.1
             assert w.acked == ids
 

@@ -10,8 +10,9 @@ from bridge.delivery.engine import Engine, Rules
 from bridge.emulator.broker import Broker
 from bridge.emulator.queues import Subscription
 from bridge.errors import BridgeError
-from bridge.event import Origin
+from bridge.event import Event, Origin
 from bridge.rocketmq.conversion import Conversion
+from bridge.sinks import CONFIRMED, Again, Confirmed, Outcome, Refused, Unknown
 from bridge.source import Batch, Delivery, NotAcked
 from bridge.testing import MemorySink
 from bridge.watch.facts import Facts
@@ -93,6 +94,20 @@ class BrokerSource:
             raise problem
         codes = {failure.receipt_handle: failure.code for failure in failures}
         return [NotAcked(delivery=d, code=codes[d.receipt]) for d in deliveries if d.receipt in codes]
+
+
+class StillOut:
+    """An answer of a sink for `MemorySink`: unknown, until the test gives it; confirmed for what isn't `about`."""
+
+    def __init__(self, about: Callable[[Event], bool] = lambda _: True) -> None:
+        self.answers: list[asyncio.Future[Confirmed | Refused | Again]] = []
+        self._about = about
+
+    def __call__(self, event: Event) -> Outcome:
+        if not self._about(event):
+            return CONFIRMED
+        self.answers.append(asyncio.get_running_loop().create_future())
+        return Unknown(self.answers[-1])
 
 
 class World:
