@@ -414,7 +414,9 @@ def _everything_known() -> dict[str, FieldInfo]:
 
 def _belongs_elsewhere(name: str, value: Value, chosen: _Chosen | None) -> bool:
     """Whether a variable that isn't known is no mistake for all that."""
-    section, levels, _ = name.removeprefix(PREFIX).partition("__")
+    section, levels, rest = name.removeprefix(PREFIX).partition("__")
+    if section == "DEAD_LETTER" and chosen is None:  # this command has no dead letters
+        section = rest.partition("__")[0]
     if levels:  # of a sink that isn't chosen
         return not (chosen and section.lower() in chosen.sinks) and section.lower() in sinks.installed()
     # A Kubernetes Service that is named `bridge` injects BRIDGE_PORT and the like: without two underscores it isn't ours.

@@ -65,6 +65,11 @@ class Rig(ABC):
         """Let it go on where it was frozen."""
         self._lacks("freeze", "thaw")
 
+    def skip_without_outages(self) -> None:
+        """Skip the test that runs, before it has begun anything, where the other side can't be taken down."""
+        if type(self).take_down is Rig.take_down:
+            self._lacks("take_down", "bring_up")
+
     def _lacks(self, *abilities: str) -> NoReturn:
         methods = " and ".join(f"`{ability}`" for ability in abilities)
         pytest.skip(f"needs {methods} of {type(self).__name__}, see bridge.testing.contract.Rig")

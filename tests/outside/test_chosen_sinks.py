@@ -6,7 +6,7 @@ import pytest
 
 from bridge import cli
 from bridge.errors import FixSettingsError
-from bridge.settings import RunSettings, load
+from bridge.settings import EmulatorSettings, RunSettings, load
 from outside import plugin
 
 QUEUE_SINK = """
@@ -108,6 +108,13 @@ def test_where_dead_letters_go_is_required(tmp_path: Path) -> None:
 def test_contradictions_are_named(tmp_path: Path, settings: dict[str, str], named: str) -> None:
     (mistake,) = mistakes(tmp_path, **settings)
     assert mistake.startswith(named)
+
+
+def test_a_command_without_dead_letters_takes_no_offence_at_their_settings(tmp_path: Path) -> None:
+    environ = {"BRIDGE_DEAD_LETTER__SINK": "queue", "BRIDGE_DEAD_LETTER__QUEUE__QUEUE": "letters"}
+    load(EmulatorSettings, environ=environ, folder=tmp_path)
+    with pytest.raises(FixSettingsError, match="BRIDGE_DEAD_LETTER__QUUE__QUEUE"):
+        load(EmulatorSettings, environ={"BRIDGE_DEAD_LETTER__QUUE__QUEUE": "letters"}, folder=tmp_path)
 
 
 def test_bridge_sinks_lists_what_is_installed_from_where_and_what_can_be_set(capsys: pytest.CaptureFixture[str]) -> None:
