@@ -41,7 +41,7 @@ NOT_IN_TIME = Again("Kafka was still busy with earlier records of the same parti
 
 
 class Sending:
-    """One call of `send`: over when each of its records has an answer, or at its deadline."""
+    """One call of `send`: over when each of its records has an answer, or when nobody wants to wait longer."""
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
@@ -62,10 +62,10 @@ class Sending:
         if not self._open:
             self._answered.set()
 
-    async def over(self) -> None:
-        """Wait until it is."""
+    async def over(self, patience_seconds: float) -> None:
+        """Wait until it is, for so many seconds at most."""
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(self.deadline):
+            async with asyncio.timeout_at(min(self.deadline, asyncio.get_running_loop().time() + patience_seconds)):
                 await self._answered.wait()
 
 
@@ -252,22 +252,23 @@ class Gathering:
             if record.key is not None:
                 number = (murmur2(record.key) & 0x7FFFFFFF) % partitions
             else:
-                number = self._sticky(topic, cluster.available_partitions_for_topic(topic.name) or range(partitions))
+                if topic.sticky is None:
+                    topic.sticky = self._choose(
+                        topic.name, cluster.available_partitions_for_topic(topic.name) or range(partitions)
+                    )
+                number = topic.sticky
             partition = self._partitions.get((topic.name, number))
             if partition is None:
                 partition = self._partitions[topic.name, number] = _Partition(self, topic, number)
             partition.topic = topic
             partition.put(record)
 
-    def _sticky(self, topic: Topic, available: "set[int] | range") -> int:
-        if topic.sticky is None:
-            free = [number for number in available if not self._is_busy(topic, number)]
-            topic.sticky = self._rng.choice(free or list(available))
-        return topic.sticky
-
-    def _is_busy(self, topic: Topic, number: int) -> bool:
-        partition = self._partitions.get((topic.name, number))
-        return partition is not None and partition.sending
+    def _choose(self, topic: str, available: Iterable[int]) -> int:
+        """A partition for records without a key; one that has nothing in flight, where there is one."""
+        numbers = list(available)
+        known = {number: self._partitions.get((topic, number)) for number in numbers}
+        idle = [number for number, partition in known.items() if partition is None or not partition.sending]
+        return self._rng.choice(idle or numbers)
 
     async def close(self, seconds: float) -> None:
         """Wait for what is on its way, for so many seconds at most, and stop."""
@@ -392,14 +393,15 @@ class _Partition:
 
     def _failed(self, records: list[Record], verdict: Verdict) -> int:
         """Tell the records of a batch that failed. Returns how many are in front again, to find out which is to blame."""
-        suspects = []
-        if isinstance(verdict, Refused) and len(records) > 1:  # then none was written
-            verdict = Again(verdict.reason)
-            suspects = [record for record in records if record.late is None]  # the others have no time left
-        settle((record for record in records if record not in suspects), verdict)
+        if not isinstance(verdict, Refused) or len(records) == 1:
+            settle(records, verdict)
+            return 0
+        # None of them was written. Those that are followed beyond their deadline must not be handed over again.
+        settle((record for record in records if record.late), Again(verdict.reason))
+        suspects = [record for record in records if not record.late]
         for record in reversed(suspects):
             record.handed_over = False
             self._bytes += record.size
             self._waiting.appendleft(record)
-        self._most = max(1, len(records) // 2)
+        self._most = len(records) // 2
         return len(suspects)

@@ -27,12 +27,14 @@ from bridge.sinks.kafka_access import Access, AccessSettings
 
 START_SECONDS = 10.0
 """How long a producer may take to start."""
+PATIENCE_SECONDS = 15.0
+"""How long a send waits for Kafka: leases are long, and an outage should show itself before they end."""
 CLOSE_SECONDS = 0.8
 """How long closing waits for records that are on their way, and as long again for the producer to stop."""
 CREATION_PAUSES = (0.1, 0.2, 0.4, 0.8)
 """Seconds between looks for a topic: a broker that creates topics by itself says at first that there is none."""
-MISSING_SECONDS = 5.0
-"""For how long a topic that a template named, and that isn't there, is not looked for again."""
+AVOID_SECONDS = 5.0
+"""For how long a topic that a template named is not tried again when it is missing or forbidden."""
 LIMIT_SECONDS = 5.0
 """How old the known `max.message.bytes` may be when a record is refused for it."""
 REPEAT_SECONDS = 60.0
@@ -95,9 +97,9 @@ class KafkaSettings(AccessSettings):
         description="bytes of a batch at most, before compression, but for a record that is larger; 512KiB and the like",
     )
     linger_ms: int = Field(
-        default=5,
+        default=1,
         ge=0,
-        le=10_000,
+        le=5_000,
         description="milliseconds for which the first record of a batch waits for more",
     )
 
@@ -122,7 +124,7 @@ class KafkaSink(ProbedSink):
         self._key_of = _KEYS.get(settings.key) or _property(settings.key.removeprefix("property:"))
         self._access = Access(settings)
         self._topics: dict[str, Topic] = {}
-        self._missing: dict[str, tuple[float, Exception]] = {}  # until when, on the event loop's clock, and what was said
+        self._avoided: dict[str, tuple[float, type[Exception]]] = {}  # until when, on the event loop's clock, and why
         self._finding: set[asyncio.Task[None]] = set()
         self._producers = Producers(self._start_producer)
         self._gathering = Gathering(
@@ -165,7 +167,7 @@ class KafkaSink(ProbedSink):
                 topics.setdefault(record.topic, []).append(record)
         for name, records in topics.items():
             self._hand_over(name, records)
-        await sending.over()
+        await sending.over(PATIENCE_SECONDS)
         outcomes = [record.outcome() if isinstance(record, Record) else record for record in written]
         if sending.trouble and not any(isinstance(outcome, Confirmed | Unknown) for outcome in outcomes):
             raise sending.trouble
@@ -240,18 +242,22 @@ class KafkaSink(ProbedSink):
         now = asyncio.get_running_loop().time
         if (topic := self._topics.get(name)) and _knows(producer, name):
             return topic
-        until, said = self._missing.get(name, (0.0, None))
+        until, said = self._avoided.get(name, (0.0, None))
         if said and now() < until:
             raise said
         error = await _when_created(lambda: _look_up(name, producer.client))
         if error is not of_kafka.NoError:
-            if not self._fixed_topic:
-                self._missing = {other: entry for other, entry in self._missing.items() if now() < entry[0]}
-                self._missing[name] = now() + MISSING_SECONDS, error()
-            raise error()
+            raise error
         await producer.partitions_for(name)
         topic = self._topics[name] = Topic(name, await _max_message_bytes(name, producer.client), now())
         return topic
+
+    def _avoid(self, name: str, error: type[Exception]) -> None:
+        """Don't try a topic that a template has named, for `AVOID_SECONDS`."""
+        now = asyncio.get_running_loop().time()
+        self._topics.pop(name, None)
+        self._avoided = {other: entry for other, entry in self._avoided.items() if now < entry[0]}
+        self._avoided.setdefault(name, (now + AVOID_SECONDS, error))
 
     async def _refuse_too_large(self, topic: Topic, records: list[Record], client: AIOKafkaClient) -> None:
         """Refuse what the broker would: there it would take the whole batch with it (see `gathering`)."""
@@ -312,7 +318,10 @@ class KafkaSink(ProbedSink):
             return Refused(text)
         if isinstance(problem, InvalidRecordError):
             return Refused(text)
-        if isinstance(problem, _TROUBLE_OF_KAFKA) or (self._fixed_topic and isinstance(problem, _TROUBLE_OF_TOPIC)):
+        if isinstance(problem, _TROUBLE_OF_TOPIC) and not self._fixed_topic:
+            self._avoid(topic, type(problem))
+            return Again(text)
+        if isinstance(problem, (*_TROUBLE_OF_KAFKA, *_TROUBLE_OF_TOPIC)):
             return SinkDownError(text)
         return Again(text)
 

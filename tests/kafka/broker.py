@@ -15,8 +15,7 @@ from pathlib import Path
 
 import trustme
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,

@@ -4,10 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from bridge.event import Event
 from bridge.sinks.kafka import KafkaSettings, KafkaSink
 from bridge.testing.caller import Caller, opened
-from kafka.broker import CLIENT_NAME, PASSWORD, USER, Broker
+from kafka.broker import PASSWORD, USER, Broker
 
 PATIENCE_SECONDS = 30.0
 
@@ -44,10 +43,3 @@ def mutual_tls(broker: Broker) -> dict[str, Any]:
         "ssl_cafile": str(broker.certificates.ca),
         "ssl_certfile": str(broker.certificates.client),
     }
-
-
-def ids(events: "list[Event]") -> list[str]:
-    return [event.id for event in events]
-
-
-__all__ = ["CLIENT_NAME", "PATIENCE_SECONDS", "ids", "mutual_tls", "open_sink", "scram", "sink_for"]

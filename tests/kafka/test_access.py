@@ -12,7 +12,11 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it re-exports them without saying so
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 
 from bridge.errors import BridgeError, FixSettingsError, SinkDownError
 from bridge.sinks import Confirmed
@@ -177,7 +181,7 @@ class TokenEndpoint:
         if self.failing or login != "the+bridge:s%2Fcret":
             return web.json_response({"error": "invalid_client"}, status=401)
         now = int(time.time())
-        claims = {"sub": "bridge", "iat": now, "exp": now + self.life, "scope": form.get("scope", "")}
+        claims = {"sub": "bridge", "iat": now, "exp": now + self.life + 5, "scope": form.get("scope", "")}
         return web.json_response({"access_token": unsigned(claims), "token_type": "Bearer", "expires_in": self.life})
 
 
@@ -240,7 +244,7 @@ async def test_an_endpoint_that_is_away_says_so(kafka: Broker, topic: str, endpo
 
 
 async def test_a_token_serves_to_its_end_while_the_endpoint_fails(kafka: Broker, topic: str, endpoint: TokenEndpoint) -> None:
-    endpoint.life = 4
+    endpoint.life = 5
     async with open_sink(kafka, topic, **oauth(kafka, endpoint)) as caller:
         endpoint.failing = True
         asked = len(endpoint.asked)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import pytest
 
@@ -15,13 +14,12 @@ from kafka.reading import read
 
 
 class KafkaRig(Rig):
-    def __init__(self, broker: Broker, topic: str, mode: Literal["structured", "binary"]) -> None:
+    def __init__(self, broker: Broker, topic: str) -> None:
         self._broker = broker
         self._topic = topic
-        self._mode: Literal["structured", "binary"] = mode
 
     def sink(self) -> KafkaSink:
-        return KafkaSink(KafkaSettings(bootstrap_servers=self._broker.address(), topic=self._topic, mode=self._mode))
+        return KafkaSink(KafkaSettings(bootstrap_servers=self._broker.address(), topic=self._topic))
 
     async def held(self) -> Sequence[str]:
         return [record.event_id for record in await asyncio.to_thread(read, self._broker, self._topic)]
@@ -49,6 +47,6 @@ class KafkaRig(Rig):
 class TestKafka(SinkContract):
     patience_seconds = 30.0
 
-    @pytest.fixture(params=["structured", "binary"])
-    def rig(self, kafka: Broker, topic: str, request: pytest.FixtureRequest) -> KafkaRig:
-        return KafkaRig(kafka, topic, request.param)
+    @pytest.fixture
+    def rig(self, kafka: Broker, topic: str) -> KafkaRig:
+        return KafkaRig(kafka, topic)

@@ -44,7 +44,7 @@ async def test_what_several_pollers_send_at_once_travels_together(kafka: Broker,
 
 
 async def test_the_linger_ends_before_the_deadline(kafka: Broker, topic: str) -> None:
-    async with open_sink(kafka, topic, linger_ms=10_000) as caller:
+    async with open_sink(kafka, topic, linger_ms=5_000) as caller:
         (outcome,) = await caller.send(make_event(), within=2.0)
         assert isinstance(outcome, Confirmed)
 

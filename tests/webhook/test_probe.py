@@ -10,6 +10,7 @@ from bridge.sinks import CONFIRMED
 from bridge.sinks.webhook import WebhookSink
 from bridge.sinks.webhook.settings import WebhookSettings
 from bridge.testing import make_event
+from outside.waiting import until
 from webhook.receiver import Received, Receiver, answers, opened, send
 
 
@@ -73,6 +74,7 @@ async def test_a_probe_works_while_every_connection_for_events_is_taken(receiver
     receiver.answer = answer
     async with opened(receiver.url, probe_url=receiver.url, max_connections=1) as sink:
         sending = asyncio.create_task(send(sink, make_event()))
+        await until(lambda: receiver.at_once == 1)
         async with asyncio.timeout(5):
             await sink.probe()
         go.set()
