@@ -131,6 +131,7 @@ class Broker:
     def freeze(self) -> None:
         assert self._process
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # the signal takes effect a moment later
 
     def thaw(self) -> None:
         assert self._process
