@@ -6,7 +6,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from pydantic import SecretStr
@@ -64,14 +64,18 @@ def _run_command(arguments: Sequence[str]) -> int:
     try:
         return command(options, [*flags, *unknown])
     except FixSettingsError as problem:
-        for line in str(problem).splitlines():
-            print(f"bridge: {line}", file=sys.stderr)
+        _say(str(problem).splitlines())
         return WRONG_SETTINGS
     except BridgeError as problem:
-        print(f"bridge: {problem}", file=sys.stderr)
+        _say([str(problem)])
         return CRASHED
     except KeyboardInterrupt:  # before there was anything to drain
         return CRASHED
+
+
+def _say(lines: Iterable[str]) -> None:
+    logs.flush(1.0)  # what was logged before comes before, and not into the middle of a line
+    sys.stderr.write("".join(f"bridge: {line}\n" for line in lines))
 
 
 def _prepare_streams() -> None:
@@ -197,7 +201,7 @@ def _emulator(_: argparse.Namespace, flags: Sequence[str]) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, ended.set)
         async with emulator_for(settings.emulator) as emulator:
-            print(f"the emulator listens on {emulator.url}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"the emulator listens on {emulator.url}\n")
             await ended.wait()
 
     _loop(run())

@@ -71,7 +71,7 @@ async def demo(flags: Sequence[str], *, messages: int | None) -> None:
             asyncio.get_running_loop().add_signal_handler(number, service.interrupt)
         async with client_for(settings.rocketmq, max_connections=1) as client:
             feeding = asyncio.create_task(_feed(client, emulator, service, messages))
-            print(f"the broker is {emulator.url}, its topic is {TOPIC}; Ctrl-C ends the demo", file=sys.stderr, flush=True)
+            sys.stderr.write(f"the broker is {emulator.url}, its topic is {TOPIC}; Ctrl-C ends the demo\n")
             try:
                 await service.run()
             finally:
