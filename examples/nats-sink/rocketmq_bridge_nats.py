@@ -55,7 +55,7 @@ class NatsSink(ProbedSink):
         """Nothing is connected yet."""
         super().__init__(settings)
         self._settings = settings
-        self._client = Client()
+        self._client = Client()  # not connected; `open` replaces it by one that is
         self._out: set[asyncio.Future[Confirmed | Refused | Again]] = set()
 
     async def open(self) -> None:
@@ -77,17 +77,6 @@ class NatsSink(ProbedSink):
             raise SinkDownError(f"connecting to NATS: {_text(client.last_error or problem)}") from problem
         self._client = client
 
-    async def probe(self) -> None:
-        """Ask whether a stream takes the subject. Raises SinkDownError."""
-        if not self._client.is_connected:
-            raise SinkDownError("there is no connection to NATS")
-        try:
-            await self._client.jetstream(timeout=PROBE_SECONDS).find_stream_name_by_subject(self._settings.subject)
-        except nats.js.errors.NotFoundError as problem:
-            raise SinkDownError(NO_STREAM.reason) from problem
-        except nats.errors.Error as problem:
-            raise SinkDownError(f"asking NATS for the stream: {_text(problem)}") from problem
-
     async def send(self, events: Sequence[Event], deadline: float) -> Sequence[Outcome]:
         """Publish all at once; who has no acknowledgement at the deadline is Unknown. Raises SinkDownError."""
         loop = asyncio.get_running_loop()
@@ -101,12 +90,6 @@ class NatsSink(ProbedSink):
         if all(outcome == NO_STREAM for outcome in outcomes):
             raise SinkDownError(NO_STREAM.reason)
         return outcomes
-
-    async def close(self) -> None:
-        """Wait for acknowledgements that are out, and disconnect; both are bounded."""
-        if self._out:
-            await asyncio.wait(self._out, timeout=FLUSH_SECONDS)
-        await asyncio.wait([asyncio.ensure_future(self._client.close())], timeout=DISCONNECT_SECONDS)
 
     def _hand_over(self, event: Event) -> "asyncio.Future[Confirmed | Refused | Again]":
         # A task of its own: whoever stops waiting for it doesn't stop it.
@@ -131,6 +114,23 @@ class NatsSink(ProbedSink):
         except (nats.errors.Error, OSError) as problem:
             return Again(_text(problem))
         return CONFIRMED
+
+    async def probe(self) -> None:
+        """Ask whether a stream takes the subject. Raises SinkDownError."""
+        if not self._client.is_connected:
+            raise SinkDownError("there is no connection to NATS")
+        try:
+            await self._client.jetstream(timeout=PROBE_SECONDS).find_stream_name_by_subject(self._settings.subject)
+        except nats.js.errors.NotFoundError as problem:
+            raise SinkDownError(NO_STREAM.reason) from problem
+        except nats.errors.Error as problem:
+            raise SinkDownError(f"asking NATS for the stream: {_text(problem)}") from problem
+
+    async def close(self) -> None:
+        """Wait for acknowledgements that are out, and disconnect; both are bounded."""
+        if self._out:
+            await asyncio.wait(self._out, timeout=FLUSH_SECONDS)
+        await asyncio.wait([asyncio.ensure_future(self._client.close())], timeout=DISCONNECT_SECONDS)
 
 
 async def _say_nothing(_: Exception) -> None:
