@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import shutil
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from uuid import uuid4
 
 from cloudevents.core.formats.json import JSONFormat
@@ -12,6 +15,7 @@ from acceptance.processes import GROUP, TOPIC, bridge, environment, get, until
 from bridge.emulator.server import Emulator
 from kafka.broker import Broker
 from kafka.reading import Read, read
+from kafka.sinks import scram
 
 
 def acked(emulator: Emulator) -> int:
@@ -146,6 +150,67 @@ async def test_a_wrong_topic_is_one_clear_line_and_not_ready_until_it_is_there(k
             await asyncio.to_thread(kafka.create_topic, topic)
             await until(lambda: acked(emulator) == 50, seconds=60)
     assert {record.event_id for record in await contents(kafka, topic)} == ids
+
+
+async def stays_out_until(mended: Callable[[], object], kafka: Broker, reason: str, folder: Path, **settings: str) -> None:
+    """A bridge that Kafka doesn't let in says so, once; it is not ready, loses nothing, and goes on by itself."""
+    topic, letters = new_topic(kafka), folder / "letters"
+    async with Emulator() as emulator:
+        ids = {emulator.publish(TOPIC, f"message {number}").message_id for number in range(50)}
+        env = environment(
+            emulator.url,
+            SINK="kafka",
+            DEAD_LETTER__SINK="stdout",
+            ROCKETMQ__WAIT_SECONDS="2",
+            KAFKA__TOPIC=topic,
+            **{f"KAFKA__{name.upper()}": value for name, value in settings.items()},
+        )
+        with letters.open("wb") as stdout:
+            async with bridge("run", env=env, stdout=stdout) as running:
+                url = f"http://127.0.0.1:{await running.port()}"
+
+                async def failed_at() -> object:
+                    return json.loads((await get(f"{url}/healthz"))[1])["components"]["sink kafka"]["last_error_at"]
+
+                async def failed_after(earlier: object) -> bool:
+                    return await failed_at() != earlier
+
+                for _ in range(2):  # it tries again
+                    await until(partial(failed_after, await failed_at()))
+                status, text = await get(f"{url}/readyz")
+                assert (status, reason in text) == (503, True)
+                (complaint,) = [line for line in running.errors if '"level": "info"' not in line]
+                assert json.loads(complaint)["error"].endswith(reason)
+                mended()
+                await until(lambda: acked(emulator) == 50, seconds=60)
+                assert (await get(f"{url}/readyz"))[0] == 200
+                running.process.terminate()
+                assert await running.end() == 0
+        assert "Traceback" not in "".join(running.errors)
+        assert emulator.broker.book(emulator.now(), TOPIC, GROUP).backlog == 0
+    assert Counter(record.event_id for record in await contents(kafka, topic)) == Counter(ids)
+    assert not letters.read_bytes()
+
+
+async def test_a_wrong_password_is_one_clear_line_and_not_ready_until_it_is_right(kafka: Broker, tmp_path: Path) -> None:
+    """The broker learns the one that we have."""
+    user = f"user-{uuid4().hex}"
+    kafka.set_password(user, "another")
+    settings = scram(kafka) | {"sasl_username": user, "sasl_password": "ours"}
+    reason = f"the user '{user}' or its password was not accepted: see SASL_USERNAME and SASL_PASSWORD"
+    await stays_out_until(lambda: kafka.set_password(user, "ours"), kafka, reason, tmp_path, **settings)
+
+
+async def test_an_untrusted_ca_is_one_clear_line_and_not_ready_until_its_file_is_replaced(
+    kafka: Broker, tmp_path: Path
+) -> None:
+    """As a mounted secret is: nobody starts the bridge anew."""
+    ca, replacement = tmp_path / "ca.pem", tmp_path / "new.pem"
+    shutil.copy(kafka.certificates.stranger_ca, ca)
+    shutil.copy(kafka.certificates.ca, replacement)
+    settings = scram(kafka) | {"ssl_cafile": str(ca)}
+    reason = "its certificate is not accepted: unable to get local issuer certificate: see SSL_CAFILE"
+    await stays_out_until(lambda: replacement.replace(ca), kafka, reason, tmp_path, **settings)
 
 
 async def test_with_the_topic_of_dead_letters_gone_they_stay_with_the_broker_and_nothing_pauses(kafka: Broker) -> None:

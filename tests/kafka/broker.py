@@ -15,7 +15,13 @@ from pathlib import Path
 
 import trustme
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it re-exports them without saying so
+    AdminClient,
+    NewTopic,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -155,6 +161,12 @@ class Broker:
     def bytes_of(self, topic: str) -> int:
         """What the records of a topic take on disk."""
         return sum(segment.stat().st_size for segment in (self.folder / "data").glob(f"{topic}-*/*.log"))
+
+    def set_password(self, user: str, password: str) -> None:
+        """Of a user of the listener with SCRAM, who is new or not. The broker may take a moment to know it."""
+        credential = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        change = UserScramCredentialUpsertion(user, credential, password.encode())
+        self.admin.alter_user_scram_credentials([change])[user].result(30)
 
     def create_topic(self, name: str, *, partitions: int = 1, **config: str) -> None:
         topic = NewTopic(name, partitions, 1, config={key.replace("_", "."): value for key, value in config.items()})

@@ -12,11 +12,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it re-exports them without saying so
-    ScramCredentialInfo,
-    ScramMechanism,
-    UserScramCredentialUpsertion,
-)
 
 from bridge.errors import BridgeError, FixSettingsError, SinkDownError
 from bridge.sinks import Confirmed
@@ -83,8 +78,7 @@ async def test_a_wrong_password_recovers_when_it_is_mended(kafka: Broker, topic:
     sink = sink_for(kafka, topic, **scram(kafka) | {"sasl_username": "bob", "sasl_password": "bob's"})
     with pytest.raises(SinkDownError):
         await sink.open()
-    bob = UserScramCredentialUpsertion("bob", ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), b"bob's")
-    kafka.admin.alter_user_scram_credentials([bob])["bob"].result(30)
+    kafka.set_password("bob", "bob's")
     async with asyncio.timeout(20):
         while True:  # the broker takes a moment
             try:
@@ -172,6 +166,7 @@ class TokenEndpoint:
     url: str = ""
     life: int = 3600
     failing: bool = False
+    expired: bool = False
     asked: list[dict[str, str]] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -181,7 +176,8 @@ class TokenEndpoint:
         if self.failing or login != "the+bridge:s%2Fcret":
             return web.json_response({"error": "invalid_client"}, status=401)
         now = int(time.time())
-        claims = {"sub": "bridge", "iat": now, "exp": now + self.life + 5, "scope": form.get("scope", "")}
+        ends = now - 60 if self.expired else now + self.life + 5
+        claims = {"sub": "bridge", "iat": now - 120, "exp": ends, "scope": form.get("scope", "")}
         return web.json_response({"access_token": unsigned(claims), "token_type": "Bearer", "expires_in": self.life})
 
 
@@ -231,9 +227,22 @@ async def test_a_token_is_renewed_before_it_expires(kafka: Broker, topic: str, e
                 await asyncio.sleep(0.05)
 
 
+@pytest.mark.parametrize("template", [False, True])
+async def test_a_token_that_is_not_accepted_says_so_and_is_not_shown_again(
+    kafka: Broker, topic: str, endpoint: TokenEndpoint, *, template: bool
+) -> None:
+    endpoint.expired = True
+    sink = sink_for(kafka, "{topic}" if template else topic, **oauth(kafka, endpoint))
+    with pytest.raises(SinkDownError, match="the token was not accepted: see SASL_OAUTHBEARER_CLIENT_ID"):
+        await sink.open()
+    endpoint.expired = False
+    await sink.open()
+    await sink.close()
+
+
 async def test_an_endpoint_that_refuses_says_so_without_the_secret(kafka: Broker, topic: str, endpoint: TokenEndpoint) -> None:
     text = await complaint(kafka, topic, **oauth(kafka, endpoint) | {"sasl_oauthbearer_client_secret": "wr0ng"})
-    assert "HTTP status 401" in text
+    assert "answered 401 Unauthorized" in text
     assert "SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL" in text
     assert "wr0ng" not in text
 

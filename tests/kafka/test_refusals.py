@@ -47,6 +47,11 @@ def limit(kafka: Broker, topic: str, size: int) -> None:
     entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
     kafka.admin.incremental_alter_configs([resource])[resource].result(30)
+    asked = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    until = time.monotonic() + 10
+    while kafka.admin.describe_configs([asked])[asked].result(30)["max.message.bytes"].value != str(size):
+        assert time.monotonic() < until, "the broker doesn't take the limit"
+        time.sleep(0.02)
 
 
 async def test_a_record_that_is_too_large_is_refused_and_its_neighbours_arrive(kafka: Broker, topic: str) -> None:
@@ -80,7 +85,7 @@ async def test_the_limit_is_the_brokers_to_the_byte(kafka: Broker, compression: 
 
 
 async def test_a_limit_that_was_raised_counts(kafka: Broker, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.sinks.kafka.LIMIT_SECONDS", 0.0)
+    monkeypatch.setattr("bridge.sinks.kafka.topics.LIMIT_SECONDS", 0.0)
     limit(kafka, topic, 10_000)
     async with open_sink(kafka, topic) as caller:
         (before,) = await caller.send(make_event("x" * 50_000))

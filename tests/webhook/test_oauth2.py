@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from pydantic import SecretStr
 from yarl import URL
 
 from bridge.errors import SinkDownError
 from bridge.sinks import CONFIRMED, Again
-from bridge.sinks.webhook.authorization import PAUSE_SECONDS, ClientCredentials
-from bridge.sinks.webhook.http import Http
-from bridge.sinks.webhook.tls import trusting
+from bridge.sinks.oauth2 import PAUSE_SECONDS, Client, Tokens
+from bridge.sinks.webhook.authorization import UNTIL_REJECTED
 from bridge.testing import make_event
 from webhook.receiver import Receiver, opened, send
 from webhook.token_server import CLIENT, CLIENT_SECRET, TokenServer, authorizing
@@ -118,72 +118,77 @@ class Clock:
         return self.now
 
 
+Asking = tuple[TokenServer, Tokens, Clock]
+
+
 @pytest.fixture
-async def tokens() -> AsyncIterator[tuple[TokenServer, ClientCredentials, Clock]]:
+async def asking() -> AsyncIterator[Asking]:
     async with authorizing() as server:
-        clock, trust = Clock(), trusting(None)
-        url = URL(server.url)
-        http = Http(url, "AUTH_TOKEN_URL", tls=lambda: trust, max_connections=1)
-        client = {"client_id": CLIENT, "client_secret": CLIENT_SECRET}
-        credentials = ClientCredentials(http, url, client, basic_auth=None, now=clock)
-        yield server, credentials, clock
-        await credentials.close()
-
-
-Tokens = tuple[TokenServer, ClientCredentials, Clock]
+        clock = Clock()
+        client = Client(
+            url=URL(server.url),
+            id=CLIENT,
+            secret=SecretStr(CLIENT_SECRET),
+            settings=("AUTH_TOKEN_URL", "AUTH_CLIENT_ID", "AUTH_CLIENT_SECRET"),
+            parameters={},
+            ca_setting="CA_FILE",
+        )
+        tokens = Tokens(client, life_seconds=UNTIL_REJECTED, now=clock)
+        yield server, tokens, clock
+        await tokens.close()
 
 
 @pytest.mark.parametrize(("expires_in", "renewed_after"), [(3600, 3570), ("3600", 3570), (100, 80), (5.0, 4)])
 async def test_a_token_is_renewed_half_a_minute_or_a_fifth_of_its_life_before_its_end(
-    tokens: Tokens, expires_in: object, renewed_after: float
+    asking: Asking, expires_in: object, renewed_after: float
 ) -> None:
-    server, credentials, clock = tokens
+    server, tokens, clock = asking
     server.expires_in = expires_in
-    assert await credentials.header() == "Bearer token-1"
+    assert await tokens.token() == "token-1"
     clock.now += renewed_after - 0.01
-    assert await credentials.header() == "Bearer token-1"
+    assert await tokens.token() == "token-1"
     clock.now += 0.02
-    assert await credentials.header() == "Bearer token-2"
+    assert await tokens.token() == "token-2"
 
 
-async def test_a_token_that_tells_no_end_is_kept_until_it_is_rejected(tokens: Tokens) -> None:
-    server, credentials, clock = tokens
+async def test_a_token_that_tells_no_end_is_kept_until_it_is_rejected(asking: Asking) -> None:
+    server, tokens, clock = asking
     server.expires_in = None
-    value = await credentials.header()
+    value = await tokens.token()
     clock.now += 10_000_000
-    assert await credentials.header() == value
-    assert credentials.renew(value)
-    assert await credentials.header() == "Bearer token-2"
-    assert credentials.renew(value)  # a rejection of the old one, that comes late
-    assert await credentials.header() == "Bearer token-2"
+    assert await tokens.token() == value
+    tokens.reject(value)
+    assert await tokens.token() == "token-2"
+    tokens.reject(value)  # a rejection of the old one, that comes late
+    assert await tokens.token() == "token-2"
 
 
-async def test_a_renewal_that_fails_is_no_trouble_while_the_token_holds_and_is_not_tried_all_the_time(tokens: Tokens) -> None:
-    server, credentials, clock = tokens
-    value = await credentials.header()
+async def test_a_renewal_that_fails_is_no_trouble_while_the_token_holds_and_is_not_tried_all_the_time(asking: Asking) -> None:
+    server, tokens, clock = asking
+    value = await tokens.token()
     server.trouble = web.Response(status=500)
     clock.now += 3580
     for _ in range(3):
-        assert await credentials.header() == value
+        assert await tokens.token() == value
     assert len(server.requests) == 2
     clock.now += PAUSE_SECONDS + 1
-    assert await credentials.header() == value
+    assert await tokens.token() == value
     assert len(server.requests) == 3
     clock.now += 20  # beyond its end
     with pytest.raises(SinkDownError):
-        await credentials.header()
+        await tokens.token()
     server.trouble = None
-    assert await credentials.header() == "Bearer token-2"
+    assert await tokens.token() == "token-2"
 
 
-async def test_whoever_stops_waiting_for_a_token_takes_it_from_nobody(tokens: Tokens) -> None:
-    server, credentials, _ = tokens
+async def test_whoever_stops_waiting_for_a_token_takes_it_from_nobody(asking: Asking) -> None:
+    server, tokens, _ = asking
     server.hold.clear()
-    patient, impatient = (asyncio.create_task(credentials.header()) for _ in range(2))
+    patient, impatient = (asyncio.create_task(tokens.token()) for _ in range(2))
     await asyncio.sleep(0)
     impatient.cancel()
     server.hold.set()
-    assert await patient == "Bearer token-1"
+    assert await patient == "token-1"
     assert len(server.requests) == 1
 
 

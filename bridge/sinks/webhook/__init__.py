@@ -7,17 +7,18 @@ a slot has not begun, and is given back at the deadline; what has begun is seen 
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from bridge.environment import without_credentials
 from bridge.errors import SinkDownError, TryAgainError
 from bridge.event import Event
-from bridge.sinks import Again, Confirmed, Outcome, ProbedSink, Refused, Unknown
-from bridge.sinks.webhook.answers import Answer, outcome_of
-from bridge.sinks.webhook.authorization import Authorization, authorization_of
+from bridge.sinks import Again, Outcome, ProbedSink, Refused
+from bridge.sinks.http import Answer, Http
+from bridge.sinks.sending import Pending, Sending, Settled, settle
+from bridge.sinks.webhook.answers import outcome_of
+from bridge.sinks.webhook.authorization import authorization_of
 from bridge.sinks.webhook.binding import Written, groups, written
-from bridge.sinks.webhook.http import Http
 from bridge.sinks.webhook.settings import WebhookSettings, url_of
 from bridge.sinks.webhook.signing import Signer, keys_of
 from bridge.sinks.webhook.tls import ReceiverTls
@@ -28,26 +29,12 @@ CLOSE_SECONDS = 2.0
 """How long closing waits for what is on its way."""
 
 _TOO_LATE = Again("not begun in time")
+_CLOSED = Again("the sink was closed")
 
 
-@dataclass(slots=True, eq=False)
-class _Pending:
-    """An event, until it is known what became of it."""
-
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Posting(Pending):
     event: Event
-    answer: "asyncio.Future[Confirmed | Refused | Again]"
-    on_its_way: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Call:
-    """One `send`."""
-
-    deadline: float
-    pending: list[_Pending] = field(default_factory=list)
-    answered: bool = False
-    trouble: SinkDownError | None = None
-    """What the endpoint has for trouble, since the first attempt that met it."""
 
 
 class WebhookSink(ProbedSink):
@@ -63,12 +50,12 @@ class WebhookSink(ProbedSink):
         self._url = url_of(settings.url).with_user(None)
         self._where = without_credentials(str(self._url))
         self._static = {name: value.get_secret_value() for name, value in (settings.headers or {}).items()}
+        self._authorization = authorization_of(settings)
         self._slots = asyncio.Semaphore(settings.max_connections)
         self._attempts: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._http: Http | None = None
-        self._authorization: Authorization | None = None
         self._signer: Signer | None = None
+        self._http: Http | None = None
 
     async def open(self) -> None:
         """Read certificates, fetch a token and probe, where there are any. Raises SinkDownError or FixSettingsError."""
@@ -78,27 +65,18 @@ class WebhookSink(ProbedSink):
         if self._http is None:
             tls = ReceiverTls(settings)
             self._http = Http(self._url, "URL", tls=tls.context, max_connections=settings.max_connections + 1)
-        if self._authorization is None:
-            self._authorization = authorization_of(settings, asyncio.get_running_loop().time)
         await self._authorization.header()
         await self.probe()
 
     async def send(self, events: Sequence[Event], deadline: float) -> Sequence[Outcome]:
         """Post the events; see `Sink.send`."""
-        loop = asyncio.get_running_loop()
-        if loop.time() >= deadline:
-            return [_TOO_LATE] * len(events)
-        call = _Call(deadline, [_Pending(event, loop.create_future()) for event in events])
-        attempts = [self._start(call, group) for group in groups(self.settings.mode, self.settings.batch_max, events)]
-        await asyncio.wait(attempts, timeout=deadline - loop.time())
-        call.answered = True
-        for attempt in attempts:
-            if attempt.done() and not attempt.cancelled():
-                attempt.result()  # raises what should never be, to be seen
-        outcomes = [_outcome(pending) for pending in call.pending]
-        if call.trouble and not any(isinstance(outcome, Confirmed | Unknown) for outcome in outcomes):
-            raise call.trouble
-        return outcomes
+        sending = Sending(deadline)
+        for group in groups(self.settings.mode, self.settings.batch_max, events):
+            postings = [_Posting(sending=sending, event=event) for event in group]
+            attempt = asyncio.create_task(self._deliver(postings))
+            self._attempts.add(attempt)
+            attempt.add_done_callback(self._attempts.discard)
+        return await sending.outcomes(deadline, _TOO_LATE)
 
     async def probe(self) -> None:
         """Ask PROBE_URL, if it is set; without, an event has to find out. Raises SinkDownError unless the answer is 2xx."""
@@ -108,17 +86,16 @@ class WebhookSink(ProbedSink):
         url = url_of(self.settings.probe_url)
         where = without_credentials(str(url))
         # nobody but the receiver is told who we are
-        headers = await self._identity() if url.origin() == self._url.origin() else {}
+        identity = await self._identity() if url.origin() == self._url.origin() else {}
+        seconds = min(PROBE_SECONDS, self.settings.timeout_seconds)
         try:
-            answer = await self._http.exchange(
-                "GET", url, headers=headers, timeout_seconds=min(PROBE_SECONDS, self.settings.timeout_seconds)
-            )
+            answer = await self._http.exchange("GET", url, headers=identity, timeout_seconds=seconds)
         except TryAgainError as problem:
             raise SinkDownError(f"probing {where}: {problem}") from problem
-        if answer.status == HTTPStatus.UNAUTHORIZED and self._authorization:
-            self._authorization.renew(headers.get("Authorization"))
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            self._authorization.renew(identity.get("Authorization"))
         if not answer.is_success:
-            raise SinkDownError(f"probing {where}: answered {answer.said(self._hidden(headers))}")
+            raise SinkDownError(f"probing {where}: answered {answer.said(self._hidden(identity))}")
 
     async def close(self) -> None:
         """Wait for what is on its way, for two seconds at most, and close all connections."""
@@ -129,95 +106,76 @@ class WebhookSink(ProbedSink):
         finally:
             unfinished = [attempt for attempt in self._attempts if attempt.cancel()]
             await asyncio.gather(*unfinished, return_exceptions=True)
-            for resource in (self._authorization, self._http):
-                if resource:
-                    await resource.close()
+            await self._authorization.close()
+            if self._http:
+                await self._http.close()
 
     # ---- one attempt -------------------------------------------------------------------------------------------------
 
-    def _start(self, call: _Call, group: Sequence[int]) -> asyncio.Task[None]:
-        attempt = asyncio.create_task(self._deliver(call, [call.pending[place] for place in group]))
-        self._attempts.add(attempt)
-        attempt.add_done_callback(self._attempts.discard)
-        return attempt
-
-    async def _deliver(self, call: _Call, group: Sequence[_Pending]) -> None:
+    async def _deliver(self, postings: Sequence[_Posting]) -> None:
         """Settle what becomes of a group; a batch that is refused is split until it is known which event is meant."""
         try:
-            outcome = await self._attempt(call, group)
-            if isinstance(outcome, Refused) and len(group) > 1:
-                middle = len(group) // 2
-                await asyncio.gather(self._deliver(call, group[:middle]), self._deliver(call, group[middle:]))
-                return
-            for pending in group:
-                pending.answer.set_result(outcome)
+            verdict = await self._attempt(postings)
+            if isinstance(verdict, Refused) and len(postings) > 1:
+                middle = len(postings) // 2
+                await asyncio.gather(self._deliver(postings[:middle]), self._deliver(postings[middle:]))
+            else:
+                settle(postings, verdict)
         finally:
-            for pending in group:
-                if not pending.answer.done():
-                    pending.answer.set_result(Again("the sink was closed"))
+            settle(postings, _CLOSED)
 
-    async def _attempt(self, call: _Call, group: Sequence[_Pending]) -> Confirmed | Refused | Again:
+    async def _attempt(self, postings: Sequence[_Posting]) -> Settled | Exception:
         try:
-            async with asyncio.timeout_at(call.deadline):
+            async with asyncio.timeout_at(postings[0].sending.deadline):
                 await self._slots.acquire()
+            try:
+                return await self._post(postings)
+            finally:
+                self._slots.release()
         except TimeoutError:
             return _TOO_LATE
-        try:
-            return await self._post(call, group)
-        except _TooLateError:
-            return _TOO_LATE
-        except SinkDownError as problem:
-            call.trouble = call.trouble or problem
-            return Again(str(problem))
         except TryAgainError as problem:
             return Again(str(problem))
-        finally:
-            self._slots.release()
+        except Exception as problem:  # noqa: BLE001 - SinkDownError, and what should never be: `send` raises it
+            return problem
 
-    async def _post(self, call: _Call, group: Sequence[_Pending]) -> Confirmed | Refused | Again:
-        """Post a group, once more when it is rejected for a token that can be renewed."""
-        assert self._authorization, "a sink is opened first"
-        request = written(self.settings.mode, [pending.event for pending in group])
-        identity = await self._identity_in_time(call)
-        answer = await self._exchange(group, request, identity)
+    async def _post(self, postings: Sequence[_Posting]) -> Settled:
+        """Post a group, once more when it is rejected for a token that can be renewed. Raises as `_begin` and `exchange`."""
+        request = written(self.settings.mode, [posting.event for posting in postings])
+        identity = await self._begin(postings)
+        answer = await self._exchange(postings, request, identity)
         if answer.status == HTTPStatus.UNAUTHORIZED and self._authorization.renew(identity.get("Authorization")):
-            identity = await self._identity_in_time(call)
-            answer = await self._exchange(group, request, identity)
+            identity = await self._begin(postings)
+            answer = await self._exchange(postings, request, identity)
         return outcome_of(answer, where=self._where, now=self._wall_clock(), hidden=self._hidden(identity))
 
-    async def _identity_in_time(self, call: _Call) -> Mapping[str, str]:
-        """Who we are to the receiver, as long as a request of this call may begin. Raises _TooLateError and SinkDownError."""
-        try:
-            async with asyncio.timeout_at(call.deadline):
-                identity = await self._identity()
-        except TimeoutError:
-            raise _TooLateError from None
-        if self._closing or call.answered or asyncio.get_running_loop().time() >= call.deadline:
-            raise _TooLateError
-        if call.trouble:
-            raise call.trouble
+    async def _begin(self, postings: Sequence[_Posting]) -> Mapping[str, str]:
+        """Who we are to the receiver. Raises SinkDownError, and TimeoutError when a request must not begin any more."""
+        sending = postings[0].sending
+        async with asyncio.timeout_at(sending.deadline):
+            identity = await self._identity()
+        if sending.trouble:
+            raise sending.trouble
+        if self._closing or not postings[0].is_wanted or asyncio.get_running_loop().time() >= sending.deadline:
+            raise TimeoutError
         return identity
 
-    async def _exchange(self, group: Sequence[_Pending], request: Written, identity: Mapping[str, str]) -> Answer:
+    async def _exchange(self, postings: Sequence[_Posting], request: Written, identity: Mapping[str, str]) -> Answer:
         assert self._http, "a sink is opened first"
         signature = self._signer.headers(request.id, request.body, self._wall_clock()) if self._signer else {}
-        for pending in group:
-            pending.on_its_way = True
+        headers = {**identity, **request.headers, **signature}
+        for posting in postings:
+            posting.on_its_way = True
         try:
             return await self._http.exchange(
-                "POST",
-                self._url,
-                headers={**identity, **request.headers, **signature},
-                timeout_seconds=self.settings.timeout_seconds,
-                body=request.body,
+                "POST", self._url, headers=headers, timeout_seconds=self.settings.timeout_seconds, body=request.body
             )
         finally:
-            for pending in group:
-                pending.on_its_way = False
+            for posting in postings:
+                posting.on_its_way = False
 
     async def _identity(self) -> Mapping[str, str]:
         """The headers that say who we are. Raises SinkDownError."""
-        assert self._authorization, "a sink is opened first"
         value = await self._authorization.header()
         return {**self._static, "Authorization": value} if value else self._static
 
@@ -225,13 +183,3 @@ class WebhookSink(ProbedSink):
         """What the receiver was told that must not be shown when it repeats it."""
         credentials = identity.get("Authorization", "").partition(" ")[2]
         return [credentials, *self._static.values(), self._url.raw_query_string, self._url.query_string]
-
-
-class _TooLateError(Exception):
-    """The deadline has come, or the end of the sink: nothing is begun any more."""
-
-
-def _outcome(pending: _Pending) -> Outcome:
-    if pending.answer.done():
-        return pending.answer.result()
-    return Unknown(pending.answer) if pending.on_its_way else _TOO_LATE

@@ -1,7 +1,6 @@
 """What a receiver's answer means (design.md 5, Down or poison?)."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -10,6 +9,7 @@ from typing import Final
 from bridge.environment import without_credentials
 from bridge.errors import SinkDownError
 from bridge.sinks import CONFIRMED, Again, Confirmed, Refused
+from bridge.sinks.http import Answer
 
 _CONDEMN_THE_EVENT: Final = {400, 413, 415, 422}
 _ENDPOINTS_TROUBLE: Final = {
@@ -28,35 +28,6 @@ _TLS_TROUBLE: Final = (
     b"speaking plain HTTP to an SSL-enabled server",  # Apache
 )
 """How web servers say, with status 400, what has nothing to do with an event."""
-_SHOWN_CHARACTERS: Final = 200
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """An answer of HTTP: its status, its headers by their names in lower case, and as much of its body as was read."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes = b""
-
-    @property
-    def is_success(self) -> bool:
-        """2xx."""
-        return 200 <= self.status < 300  # noqa: PLR2004 - as it is called
-
-    def said(self, hidden: Iterable[str] = ()) -> str:
-        """The status, and how the body begins, in one line; what is `hidden` is cut out, as some receivers repeat it."""
-        try:
-            status = f"{self.status} {HTTPStatus(self.status).phrase}"
-        except ValueError:
-            status = str(self.status)
-        text = self.body.decode(errors="replace")
-        for secret in sorted(filter(None, hidden), key=len, reverse=True):
-            text = text.replace(secret, "…")
-        text = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-        if len(text) > _SHOWN_CHARACTERS:
-            text = f"{text[:_SHOWN_CHARACTERS]}…"
-        return f"{status}: {text}" if text else status
 
 
 def outcome_of(answer: Answer, *, where: str, now: float, hidden: Iterable[str] = ()) -> Confirmed | Refused | Again:

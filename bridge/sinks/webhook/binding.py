@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from bridge.event import CLOUDEVENTS, JSON, Event
 
+CLOUDEVENTS_TYPE = "application/cloudevents+json"
 BATCH_TYPE = "application/cloudevents-batch+json"
 
 # HTTP binding 3.1.3.2: "Space (U+0020), Double-quote (U+0022), Percent (U+0025), and any characters outside the printable ASCII
@@ -27,16 +28,13 @@ class Written:
     body: bytes
 
 
-def groups(mode: str, batch_max: int, events: Sequence[Event]) -> list[Sequence[int]]:
-    """Which events go out together, by their places in `events`; those that can't be parts of a JSON array go alone."""
-    if mode != "batch":
-        return [[place] for place in range(len(events))]
-    together: list[Sequence[int]] = []
-    for kind, places in groupby(range(len(events)), key=lambda place: _element_type(events[place])):
-        run = list(places)
-        size = batch_max if kind else 1
-        together += [run[start : start + size] for start in range(0, len(run), size)]
-    return together
+def groups(mode: str, batch_max: int, events: Sequence[Event]) -> Iterator[Sequence[Event]]:
+    """What goes out together, in the order of the events; those that can't be parts of a JSON array go alone."""
+    for element_type, run in groupby(events, key=_element_type):
+        together = list(run)
+        size = batch_max if mode == "batch" and element_type else 1
+        for start in range(0, len(together), size):
+            yield together[start : start + size]
 
 
 def written(mode: str, events: Sequence[Event]) -> Written:
@@ -61,9 +59,6 @@ def _written(message_id: str, content_type: str, attributes: Mapping[str, str], 
     name = header_value(message_id)
     headers = {"Content-Type": content_type, "webhook-id": name, "Idempotency-Key": name}
     return Written(name, {**headers, **attributes}, body)
-
-
-CLOUDEVENTS_TYPE = "application/cloudevents+json"
 
 
 def _element_type(event: Event) -> str | None:

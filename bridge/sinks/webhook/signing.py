@@ -4,7 +4,6 @@ import re
 from base64 import b64decode, b64encode
 from binascii import Error
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from bridge.errors import FixSettingsError
 
@@ -33,25 +32,17 @@ class Signer:
     def __init__(self, keys: Sequence[bytes]) -> None:
         """Raises FixSettingsError when the library is not installed."""
         try:
-            from standardwebhooks.webhooks import Webhook, hmac_data  # noqa: PLC0415 - an extra: only signing needs it
+            from standardwebhooks.webhooks import hmac_data  # noqa: PLC0415 - an extra: only signing needs it
         except ImportError:
             raise FixSettingsError(
                 "SIGNING_SECRET needs the package standardwebhooks: pip install 'rocketmq-bridge[webhook]'"
             ) from None
-        self._keys = [(key, Webhook(key)) for key in keys]
-        self._hmac = hmac_data
+        self._keys = keys
+        self._hmac = hmac_data  # and not its Webhook.sign, which takes text alone
 
     def headers(self, message_id: str, body: bytes, now: float) -> dict[str, str]:
         """The headers that sign one attempt, made at `now`, in seconds since the epoch."""
-        at = datetime.fromtimestamp(int(now), tz=UTC)
-        try:
-            text = body.decode()
-        except UnicodeDecodeError:  # the library signs text only
-            signatures = [self._of_bytes(key, message_id, int(now), body) for key, _ in self._keys]
-        else:
-            signatures = [webhook.sign(message_id, at, text) for _, webhook in self._keys]
-        return {"webhook-timestamp": str(int(now)), "webhook-signature": " ".join(signatures)}
-
-    def _of_bytes(self, key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
+        timestamp = str(int(now))
         signed = f"{message_id}.{timestamp}.".encode() + body
-        return f"v1,{b64encode(self._hmac(key, signed)).decode()}"
+        signatures = [f"v1,{b64encode(self._hmac(key, signed)).decode()}" for key in self._keys]
+        return {"webhook-timestamp": timestamp, "webhook-signature": " ".join(signatures)}

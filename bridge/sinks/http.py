@@ -1,9 +1,13 @@
-"""A thin aiohttp shell: one request, one answer, every wait and every read bounded; driver errors end here."""
+"""A thin aiohttp shell for sinks: one request, one answer, every wait and every read bounded; driver errors end here."""
 
 import io
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
 
 import aiohttp
 from yarl import URL
@@ -11,13 +15,41 @@ from yarl import URL
 from bridge import __version__
 from bridge.environment import proxy_for, without_credentials
 from bridge.errors import SinkDownError, TryAgainError
-from bridge.sinks.webhook.answers import Answer
 
 MAX_ANSWER_BYTES = 16_384
 """An answer is read so far: its status decides, and the rest says a person why."""
 CONNECT_SECONDS = 5.0
 KEEPALIVE_SECONDS = 4.0
 """Just under the five seconds after which many servers close an idle connection: a POST that meets that is sent again."""
+_SHOWN_CHARACTERS: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An answer of HTTP: its status, its headers by their names in lower case, and as much of its body as was read."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+    @property
+    def is_success(self) -> bool:
+        """2xx."""
+        return 200 <= self.status < 300  # noqa: PLR2004 - as it is called
+
+    def said(self, hidden: Iterable[str] = ()) -> str:
+        """The status, and how the body begins, in one line; what is `hidden` is cut out, as some receivers repeat it."""
+        try:
+            status = f"{self.status} {HTTPStatus(self.status).phrase}"
+        except ValueError:
+            status = str(self.status)
+        text = self.body.decode(errors="replace")
+        for secret in sorted(filter(None, hidden), key=len, reverse=True):
+            text = text.replace(secret, "…")
+        text = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+        if len(text) > _SHOWN_CHARACTERS:
+            text = f"{text[:_SHOWN_CHARACTERS]}…"
+        return f"{status}: {text}" if text else status
 
 
 class Http:
@@ -81,6 +113,11 @@ class Http:
     async def close(self) -> None:
         """Close every connection."""
         await self._session.close()
+
+
+def basic(username: str, password: str) -> str:
+    """The value of `Authorization` for a user and a password (RFC 7617)."""
+    return f"Basic {b64encode(f'{username}:{password}'.encode()).decode()}"
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -2,18 +2,16 @@
 
 import asyncio
 import ssl
-from base64 import b64encode
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote_plus, urlsplit
 
-import aiohttp
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import (
     AuthenticationFailedError,
     BrokerResponseError,
     ClusterAuthorizationFailedError,
+    IllegalSaslStateError,
     KafkaConnectionError,
     KafkaError,
     NoError,
@@ -23,18 +21,18 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.metadata import MetadataRequest
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from yarl import URL
 
-from bridge.environment import proxy_for
-from bridge.errors import FixSettingsError, SinkDownError
+from bridge.errors import BridgeError, FixSettingsError, SinkDownError
+from bridge.sinks.oauth2 import Client, Tokens
+from bridge.sinks.tls import show, trusting
 
 CHECK_SECONDS = 5.0
 """How long the brokers that the settings name may take, all together, to answer a check."""
-TOKEN_SECONDS = 10.0
-"""How long a token endpoint may take."""
 TOKEN_LIFE_SECONDS = 300.0
-"""How long a token is good for where its endpoint doesn't say (RFC 6749, 5.1: `expires_in` is recommended)."""
-RENEW_BEFORE_SECONDS = 30.0
-"""How long before its end a token is renewed; a fifth of its life where that is less."""
+"""How long a token is taken to hold whose endpoint doesn't say: aiokafka doesn't tell that a broker has rejected one."""
+
+_NOT_LET_IN = (SaslAuthenticationFailed, AuthenticationFailedError, IllegalSaslStateError)
 
 
 class AccessSettings(BaseModel):
@@ -99,7 +97,7 @@ class Access:
     def __init__(self, settings: AccessSettings) -> None:
         self._settings = settings
         self._tls: ssl.SSLContext | None = None
-        self._token = _Token(settings) if settings.sasl_mechanism == "OAUTHBEARER" else None
+        self._tokens = _tokens_of(settings)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -112,7 +110,7 @@ class Access:
             "sasl_mechanism": settings.sasl_mechanism,
             "sasl_plain_username": settings.sasl_username,
             "sasl_plain_password": settings.sasl_password.get_secret_value() if settings.sasl_password else None,
-            "sasl_oauth_token_provider": self._token,
+            "sasl_oauth_token_provider": _TokenProvider(self._tokens) if self._tokens else None,
         }
 
     def read_certificates(self) -> None:
@@ -123,55 +121,60 @@ class Access:
         settings = self._settings
         if not settings.security_protocol.endswith("SSL"):
             return
-        try:
-            if self._tls is None:
-                self._tls = ssl.create_default_context(cafile=settings.ssl_cafile)
-                self._tls.check_hostname = settings.ssl_check_hostname
-            elif settings.ssl_cafile:
-                self._tls.load_verify_locations(settings.ssl_cafile)
-        except OSError as problem:
-            raise FixSettingsError(f"SSL_CAFILE: reading CAs from it: {_words(problem)}") from None
+        read = trusting(settings.ssl_cafile, "SSL_CAFILE")
+        if self._tls is None:
+            self._tls = read
+            self._tls.check_hostname = settings.ssl_check_hostname
+        elif settings.ssl_cafile:
+            self._tls.load_verify_locations(settings.ssl_cafile)
         if settings.ssl_certfile:
-            secret = settings.ssl_key_password
-            # Without a password at all, OpenSSL would ask on the terminal.
-            password = secret.get_secret_value() if secret else ""
-            try:
-                self._tls.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, password)
-            except OSError as problem:
-                raise FixSettingsError(
-                    "SSL_CERTFILE, and SSL_KEYFILE and SSL_KEY_PASSWORD where they are needed: "
-                    f"reading a certificate and its key: {_words(problem)}"
-                ) from None
+            names = "SSL_CERTFILE, SSL_KEYFILE, SSL_KEY_PASSWORD"
+            show(self._tls, settings.ssl_certfile, settings.ssl_keyfile, settings.ssl_key_password, names)
 
-    async def check(self, topic: str | None) -> type[BrokerResponseError]:
-        """Ask the brokers that the settings name, one by one: what the first that answers says of the topic, or NoError.
+    async def check(self, topic: str | None) -> None:
+        """Ask the brokers that the settings name, one by one, for a topic; the first that answers decides.
 
-        Raises SinkDownError, with what to mend, when none answers.
+        Raises SinkDownError, with what to mend, when none answers; and what is said of the topic, as one of aiokafka's errors.
         """
         try:
             self.read_certificates()
         except FixSettingsError as problem:
             raise SinkDownError(str(problem)) from None
         hosts = collect_hosts(self._settings.bootstrap_servers)
-        trouble: SinkDownError | None = None
+        trouble = ""
         for host, port, _ in hosts:
             try:
                 async with asyncio.timeout(CHECK_SECONDS / len(hosts)):
-                    return await self._ask(host, port, topic)
+                    said = await self._ask(host, port, topic)
+                break
             except Exception as problem:  # noqa: BLE001 - a broken handshake raises whatever the parsing of its bytes does
-                trouble = SinkDownError(f"connecting to Kafka at {host}:{port}: {self.explain(problem)}")
-        assert trouble  # there is at least one host
-        raise trouble
+                trouble = f"connecting to Kafka at {host}:{port}: {self.explain(problem)}"
+        else:
+            raise SinkDownError(trouble)
+        if said is not NoError:
+            raise said
 
     async def _ask(self, host: str, port: int, topic: str | None) -> type[BrokerResponseError]:
-        connection = await create_conn(host, port, **self.options)
         try:
-            metadata = await connection.send(MetadataRequest([topic] if topic else []))
-        finally:
-            connection.close()
-        errors = [error for error, *_ in metadata.topics if error]
-        found: type[BrokerResponseError] = for_code(errors[0]) if errors else NoError
-        return found
+            connection = await create_conn(host, port, **self.options)
+            try:
+                metadata = await connection.send(MetadataRequest([topic] if topic else []))
+            finally:
+                connection.close()
+            said: list[type[BrokerResponseError]] = [for_code(error) for error, *_ in metadata.topics]
+            # aiokafka doesn't read that a token is rejected (RFC 7628, 3.2.2): the first request is what fails then.
+            if IllegalSaslStateError in said or not metadata.brokers:
+                raise IllegalSaslStateError
+        except _NOT_LET_IN:
+            if self._tokens:
+                self._tokens.reject()
+            raise
+        return said[0] if said else NoError
+
+    async def close(self) -> None:
+        """Stop fetching a token, if one is being fetched."""
+        if self._tokens:
+            await self._tokens.close()
 
     def explain(self, problem: BaseException) -> str:
         """What went wrong with a connection, and which setting to look at; never a secret."""
@@ -184,7 +187,7 @@ class Access:
                 what = str(problem)
             case UnsupportedSaslMechanismError():
                 what = f"this listener does not take SASL_MECHANISM {settings.sasl_mechanism}"
-            case SaslAuthenticationFailed() | AuthenticationFailedError() if self._token:
+            case SaslAuthenticationFailed() | AuthenticationFailedError() | IllegalSaslStateError() if self._tokens:
                 what = "the token was not accepted: see SASL_OAUTHBEARER_CLIENT_ID and SASL_OAUTHBEARER_SCOPE"
             case SaslAuthenticationFailed() | AuthenticationFailedError():
                 user = settings.sasl_username
@@ -204,67 +207,36 @@ class TokenError(KafkaError):  # type: ignore[misc]  # aiokafka ships no types
     """No token could be had. It is one of aiokafka's errors so that aiokafka takes it for a connection that failed."""
 
 
-class _Token(AbstractTokenProvider):  # type: ignore[misc]  # as above
-    """Tokens by client credentials (RFC 6749, 4.4), each used until shortly before its end."""
-
-    def __init__(self, settings: AccessSettings) -> None:
-        self._settings = settings
-        self._one_at_a_time = asyncio.Lock()
-        self._token = ""
-        self._renew_at = self._ends_at = 0.0  # on the event loop's clock
+class _TokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # as above
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
 
     async def token(self) -> str:
-        """One that is good for a while. Raises TokenError, unless the last one still is."""
-        now = asyncio.get_running_loop().time
-        async with self._one_at_a_time:
-            if now() >= self._renew_at:
-                asked_at = now()
-                try:
-                    self._token, life = await self._fetch()
-                except TokenError:
-                    if now() >= self._ends_at:
-                        raise
-                else:
-                    self._renew_at = asked_at + life - min(RENEW_BEFORE_SECONDS, life / 5)
-                    self._ends_at = asked_at + life
-        return self._token
-
-    async def _fetch(self) -> tuple[str, float]:
-        settings = self._settings
-        url, client = settings.sasl_oauthbearer_token_endpoint_url, settings.sasl_oauthbearer_client_id
-        secret, scope = settings.sasl_oauthbearer_client_secret, settings.sasl_oauthbearer_scope
-        assert url
-        assert client
-        assert secret
-        # RFC 6749, 2.3.1: each half is encoded as in a form, and then both as HTTP Basic has it.
-        login = b64encode(f"{quote_plus(client)}:{quote_plus(secret.get_secret_value())}".encode()).decode()
-        trust = ssl.create_default_context()
-        if settings.ssl_cafile:  # the endpoint may be in the same private house, or a public service
-            trust.load_verify_locations(settings.ssl_cafile)
         try:
-            async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(TOKEN_SECONDS)) as session,
-                session.post(
-                    url,
-                    data={"grant_type": "client_credentials"} | ({"scope": scope} if scope else {}),
-                    headers={"Authorization": f"Basic {login}"},
-                    ssl=trust,
-                    proxy=proxy_for(url),
-                    allow_redirects=False,
-                ) as response,
-            ):
-                if not response.ok:
-                    raise TokenError(self._trouble(f"HTTP status {response.status}"))
-                answer = await response.json(content_type=None)
-                return str(answer["access_token"]), float(answer.get("expires_in", TOKEN_LIFE_SECONDS))
-        except (aiohttp.ClientConnectionError, TimeoutError) as problem:
-            raise TokenError(self._trouble(f"no answer ({type(problem).__name__})")) from None
-        except (aiohttp.ClientError, FixSettingsError, ValueError, KeyError, TypeError) as problem:
-            raise TokenError(self._trouble(f"no token in the answer ({type(problem).__name__})")) from None
+            return await self._tokens.token()
+        except BridgeError as problem:
+            raise TokenError(str(problem)) from problem
 
-    def _trouble(self, what: str) -> str:
-        host = urlsplit(self._settings.sasl_oauthbearer_token_endpoint_url or "").netloc
-        return f"getting a token from {host}: {what}: see SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL, …_CLIENT_ID and …_CLIENT_SECRET"
+
+def _tokens_of(settings: AccessSettings) -> Tokens | None:
+    url, client_id = settings.sasl_oauthbearer_token_endpoint_url, settings.sasl_oauthbearer_client_id
+    secret = settings.sasl_oauthbearer_client_secret
+    if settings.sasl_mechanism != "OAUTHBEARER" or not (url and client_id and secret):
+        return None
+    client = Client(
+        url=URL(url),
+        id=client_id,
+        secret=secret,
+        settings=(
+            "SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL",
+            "SASL_OAUTHBEARER_CLIENT_ID",
+            "SASL_OAUTHBEARER_CLIENT_SECRET",
+        ),
+        parameters={"scope": settings.sasl_oauthbearer_scope},
+        ca_file=settings.ssl_cafile,
+        ca_setting="SSL_CAFILE",
+    )
+    return Tokens(client, life_seconds=TOKEN_LIFE_SECONDS)
 
 
 def _tls_trouble(problem: BaseException | None) -> str | None:
