@@ -10,7 +10,7 @@ DEV := $(VENV)/.dev
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps
 
-.PHONY: help demo test check format reference locks clean
+.PHONY: help demo test check simulate chaos fuzz format reference chart locks clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,19 +27,42 @@ check: $(DEV) ## the checks that run nothing: lint, format, types
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 
+simulate: $(DEV) ## the delivery in 100,000 simulated worlds, each from a seed (WORLDS=…)
+	@PYTHONPATH=tests $(BIN)/python -m simulation --worlds $(or $(WORLDS),100000)
+
+chaos: $(DEV) ## ten minutes of misfortunes upon real processes; then the books must balance
+	@PYTHONPATH=tests $(BIN)/python -m chaos --seconds 600
+
+TARGET ?= poll neighbours growth ack publish event roundtrip properties date management settings
+LENGTH ?= 60
+fuzz: $(DEV) .cache/atheris/.made ## look for hostile input that does harm (TARGET=poll LENGTH=1200)
+	@for target in $(TARGET); do PYTHONPATH=tests:.cache/atheris $(BIN)/python -m fuzz $$target --seconds $(LENGTH) || exit 1; done
+
 format: $(DEV) ## mend what can be mended by itself
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 reference: $(DEV) ## write the tables of docs/ anew, from the code
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python helm/reference.py
+
+chart: $(DEV) ## pack the Helm chart into dist/
+	@mkdir -p dist
+	@$(BIN)/python -c 'import helm_python; print(helm_python.package("helm/rocketmq-bridge", destination="dist"))'
 
 locks: $(DEV) ## resolve the dependencies anew, into locks/
 	$(PIP) uv
-	$(COMPILE) pyproject.toml --extra compression --extra webhook -o locks/run.txt
+	$(COMPILE) pyproject.toml --extra compression --extra credentials --extra management --extra otel --extra redis --extra webhook -o locks/run.txt
 	$(COMPILE) --group build -o locks/build.txt
 	$(COMPILE) pyproject.toml --extra testing --group dev -c locks/run.txt -c locks/build.txt -o locks/dev.txt
+	$(COMPILE) --group fuzz -o locks/fuzz.txt
 	$(COMPILE) examples/nats-sink/requirements.in -c locks/run.txt -c locks/dev.txt -o examples/nats-sink/requirements.txt
+
+# Atheris is for campaigns alone, and has wheels for few platforms: it stays out of the environment.
+.cache/atheris/.made: locks/fuzz.txt | $(RUN)
+	@rm -rf $(@D)
+	@$(PIP) --require-hashes --target $(@D) -r $<
+	@touch $@
 
 clean: ## forget everything that was set up
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
