@@ -1,5 +1,6 @@
 """What travels: one message as one event, and the envelopes it can be written in (design.md 4)."""
 
+import json
 from abc import ABC, abstractmethod
 from base64 import b64encode
 from collections.abc import Mapping
@@ -72,6 +73,9 @@ class Event:
     origin: Origin
     envelope: Envelope
     tag: str | None = None
+    trace_headers: tuple[tuple[str, str], ...] = ()
+    """While the bridge traces: the headers `traceparent` and `tracestate` for whoever is sent this event, where its protocol
+    has headers. The attributes of these names are the publisher's, and stay so."""
 
     @property
     def data(self) -> bytes:
@@ -147,7 +151,10 @@ class _EventBridge(Envelope):
         }
         if "time" in attributes:
             written["time"] = written["aliyunpublishtime"] = attributes["time"]
-        return orjson.dumps(written)
+        try:
+            return orjson.dumps(written)
+        except orjson.JSONEncodeError:  # half of a surrogate pair in a tag or property, which strict readers refuse in any form
+            return json.dumps(written, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
     def _system_properties(self, event: Event) -> dict[str, str | int]:
         origin = event.origin

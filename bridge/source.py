@@ -25,6 +25,8 @@ class Delivery:
     """How often the message has been delivered, this delivery included."""
     shard: str = ""
     """Within which order holds, when it was asked for; empty for all messages without a sharding key."""
+    published_at: float | None = None
+    """When the message was published, on the same clock as `expires_at`; never later than `received_at`."""
     damage: str | None = None
     """Why the message can't be read; its event then holds the original bytes and goes to no sink but the dead letters'."""
 

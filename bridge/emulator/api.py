@@ -10,6 +10,7 @@ from bridge.emulator import wire
 from bridge.emulator.authorization import Headers, authorize, check_digest
 from bridge.emulator.books import Call
 from bridge.emulator.broker import Broker
+from bridge.emulator.connections import Connections, Peer
 from bridge.emulator.damage import write_damaged
 from bridge.emulator.errors import ServiceError
 from bridge.emulator.faults import Faults, hits
@@ -29,8 +30,7 @@ class Request:
     """Path and query, exactly as on the request line."""
     headers: Headers
     body: bytes
-    remote: str
-    """The client's IP address."""
+    peer: Peer
     request_id: str
 
 
@@ -46,9 +46,9 @@ class Answer:
     """The body is only a beginning."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AccessKey:
-    """The one key that the emulator knows."""
+    """The one key that the emulator knows; another may take its place while it runs."""
 
     key_id: str
     secret: str
@@ -65,6 +65,7 @@ class Api:
         self,
         broker: Broker,
         polls: Polls,
+        connections: Connections,
         *,
         access_key: AccessKey,
         faults: Faults,
@@ -74,6 +75,7 @@ class Api:
     ) -> None:
         self._broker = broker
         self._polls = polls
+        self._connections = connections
         self._access_key = access_key
         self._faults = faults
         self._now = now
@@ -87,7 +89,7 @@ class Api:
             call = parse_request(request.method, request.target)
             self._authorize(request)
             if isinstance(call, Consume):
-                return await self._consume(call)
+                return await self._consume(call, request.peer)
             if isinstance(call, Ack):
                 return self._ack(call, request.body)
             return self._publish(call, request)
@@ -117,11 +119,16 @@ class Api:
         if self._hits(self._faults.throttled):
             raise ServiceError("QpsLimitExceeded")
 
-    async def _consume(self, call: Consume) -> Answer:
+    async def _consume(self, call: Consume, peer: Peer) -> Answer:
         kind = "consume_half" if call.half else "consume"
         self._broker.calls[Call(kind, call.instance, call.topic, call.group)] += 1
         if self._faults.consume_denied:
             raise ServiceError("AccessDenied")
+        if not call.half:  # which its producers ask for
+            tags = call.subscription.tags
+            self._connections.note_poll(
+                self._now(), peer, instance=call.instance, group=call.group, topic=call.topic, tags=tags
+            )
         if self._hits(self._faults.empty_ok):
             return Answer(200)
         if self._hits(self._faults.no_messages_ok):
@@ -181,8 +188,8 @@ class Api:
         properties = document.properties
         if self._service_properties:
             properties.setdefault(KEYS, request.request_id)
-            if ":" not in request.remote:  # an IPv6 address can't stand in a property (protocol.md 5.2)
-                properties[BORN_HOST] = request.remote
+            if ":" not in request.peer.address:  # an IPv6 address can't stand in a property (protocol.md 5.2)
+                properties[BORN_HOST] = request.peer.address
         published = self._broker.publish(
             self._now(), call.topic, document.body, instance=call.instance, tag=document.tag, properties=properties
         )

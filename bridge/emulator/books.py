@@ -43,6 +43,18 @@ class TopicBook:
     groups: dict[str, GroupBook] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """How far a group is behind in one topic, by the tags that it asks for. Instants are milliseconds since the epoch."""
+
+    messages: int
+    """Ready or leased: not acked yet."""
+    oldest: int | None
+    """When the oldest of them was published."""
+    last_consumed: int | None
+    """When the last published one of those that were acked, and are retained, was published."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One kind of call, as it is counted (and, by the real service, billed)."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from bridge.emulator.books import Call, GroupBook, GroupIds, TopicBook
+from bridge.emulator.books import Backlog, Call, GroupBook, GroupIds, TopicBook
 from bridge.emulator.errors import ServiceError
 from bridge.emulator.group import Group
 from bridge.emulator.handles import parse_handle
@@ -211,6 +211,11 @@ class Broker:
             dead_lettered=place.counts[State.DEAD],
             expired=place.expired,
         )
+
+    def backlogs(self, now: int, group: str, *, instance: str | None = None) -> dict[str, Backlog]:
+        """How far a group is behind, by topic; no topic that it has never polled is among them."""
+        topics = [name for (place, name), topic in self._topics.items() if place == instance and group in topic.groups]
+        return {topic: self._group(now, instance, topic, group).backlog() for topic in topics}
 
     def group_ids(self, now: int, topic: str, group: str, *, instance: str | None = None) -> GroupIds:
         """One group's retained messages."""

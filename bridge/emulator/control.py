@@ -8,6 +8,7 @@ import orjson
 from aiohttp import web
 from pydantic import ValidationError
 
+from bridge.emulator.api import AccessKey
 from bridge.emulator.books import GroupBook, TopicBook
 from bridge.emulator.broker import Broker
 from bridge.emulator.faults import Faults
@@ -25,12 +26,19 @@ Point a bridge at it:
   BRIDGE_ROCKETMQ__TOPIC=any-topic
   BRIDGE_ROCKETMQ__GROUP_ID=GID_any
 
+The management API (OnsConsumerGetConnection, OnsConsumerAccumulate, OnsConsumerStatus) is there, too:
+
+  BRIDGE_MANAGEMENT__ENABLED=true
+  BRIDGE_MANAGEMENT__ENDPOINT={url}
+
 Look and interfere:
 
   GET   /emulator/books   what has become of the messages (?instance=&topic=&group=&ids=true)
   GET   /emulator/calls   how often each call was made
   GET   /emulator/faults  what can go wrong, and how often it does now
   PATCH /emulator/faults  change that, with a JSON object of some of these
+  PUT   /emulator/key     know another key from now on, and no more the old one:
+                          {{"access_key_id": "…", "access_key_secret": "…"}}
 """
 
 
@@ -38,11 +46,11 @@ class Control:
     """Serves the pages. `changed` is called when the faults have changed."""
 
     def __init__(
-        self, broker: Broker, faults: Faults, *, access_key_id: str, now: Callable[[], int], changed: Callable[[], None]
+        self, broker: Broker, faults: Faults, *, access_key: AccessKey, now: Callable[[], int], changed: Callable[[], None]
     ) -> None:
         self._broker = broker
         self._faults = faults
-        self._access_key_id = access_key_id
+        self._access_key = access_key
         self._now = now
         self._changed = changed
 
@@ -51,17 +59,20 @@ class Control:
         route = f"{request.method} {request.path}"
         if route == "GET /":
             url = f"{request.scheme}://{request.host}"
-            return web.Response(text=_PAGE.format(url=url, access_key_id=self._access_key_id))
-        if route == "GET /emulator/faults":
-            return _json(self._faults.model_dump())
-        if route == "PATCH /emulator/faults":
-            return self._change_faults(body)
-        if route == "GET /emulator/books":
-            return self._books(request.query)
-        if route == "GET /emulator/calls":
-            calls = self._broker.calls.items()
-            return _json([{**dataclasses.asdict(call), "calls": number} for call, number in calls])
+            return web.Response(text=_PAGE.format(url=url, access_key_id=self._access_key.key_id))
+        answers: dict[str, Callable[[], web.Response]] = {
+            "GET /emulator/faults": lambda: _json(self._faults.model_dump()),
+            "PATCH /emulator/faults": lambda: self._change_faults(body),
+            "PUT /emulator/key": lambda: self._change_key(body),
+            "GET /emulator/books": lambda: self._books(request.query),
+            "GET /emulator/calls": self._calls,
+        }
+        if route in answers:
+            return answers[route]()
         return _json({"error": f"there is no {route} here; GET / lists what there is"}, status=404)
+
+    def _calls(self) -> web.Response:
+        return _json([{**dataclasses.asdict(call), "calls": number} for call, number in self._broker.calls.items()])
 
     def _change_faults(self, body: bytes) -> web.Response:
         try:
@@ -79,6 +90,17 @@ class Control:
             setattr(self._faults, name, getattr(changed, name))
         self._changed()
         return _json(self._faults.model_dump())
+
+    def _change_key(self, body: bytes) -> web.Response:
+        try:
+            key = orjson.loads(body)
+            key_id, secret = key["access_key_id"], key["access_key_secret"]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            key_id = secret = None
+        if not (isinstance(key_id, str) and isinstance(secret, str) and key_id and secret):
+            return _json({"error": "a key is a JSON object with access_key_id and access_key_secret, both text"}, status=400)
+        self._access_key.key_id, self._access_key.secret = key_id, secret
+        return _json({"access_key_id": key_id})
 
     def _books(self, query: Mapping[str, str]) -> web.Response:
         topics = [

@@ -54,3 +54,13 @@ class ServiceError(Exception):
         self.status = STATUS[code]
         self.message = message or _TEXTS[code]
         super().__init__(f"{code}: {self.message}")
+
+
+class ManagementError(Exception):
+    """A refusal of the management API, written as JSON (protocol.md 8.4). `status` is the HTTP status."""
+
+    def __init__(self, code: str, message: str, *, status: int = 400) -> None:
+        self.code = code
+        self.status = status
+        self.message = message
+        super().__init__(f"{code}: {message}")

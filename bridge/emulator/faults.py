@@ -1,14 +1,20 @@
 """What can be made to go wrong, while it runs."""
 
 import random
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
 """How much of something is hit: 0 is none of it, 1 is all, between them chance decides."""
 
 Seconds = Annotated[float, Field(ge=0)]
+
+
+def _from_json(value: Any) -> Any:
+    """As a variable of the environment it is JSON."""
+    return orjson.loads(value) if isinstance(value, str) else value  # whose error is a ValueError
 
 
 class Faults(BaseModel):
@@ -63,6 +69,25 @@ class Faults(BaseModel):
     """Share of polls answered with 200 and `<Messages>` without a message, without effect."""
     endless: Share = 0.0
     """Share of polls answered with 200 and a message whose body never ends, without effect."""
+
+    management_error: str | None = None
+    """The code that the management API answers every call with, as `Throttling.User` or `NoPermission`; null for none."""
+    management_error_status: Annotated[int, Field(ge=400, le=599)] | None = None
+    """The HTTP status of that answer; null for 400."""
+    management_retry_after_ms: Annotated[int, Field(ge=1)] | None = None
+    """What that answer's header `x-acs-retry-after` says, in milliseconds; null for no such header."""
+    management_garbage: Share = 0.0
+    """Share of the management calls answered with 200 and a page of HTML."""
+    management_stalled: Share = 0.0
+    """Share of the management calls that are never answered."""
+    management_unlisted: bool = False
+    """The management API lists nobody and says that no group is online, though consumers poll (protocol.md 8.5)."""
+    management_offline_empty: bool = False
+    """That nobody is online is said with 200 and an empty list, in place of 400 `BIZ_CONSUMER_NOT_ONLINE`."""
+    management_delay_seconds: Seconds | None = None
+    """The delay that the management API tells of every group; null for the true one."""
+    management_answers: Annotated[dict[str, dict[str, Any]], BeforeValidator(_from_json)] = {}
+    """What to answer in place of the truth: JSON objects by operation, as `{"OnsConsumerAccumulate": {"Data": {}}}`."""
 
     clock_offset_seconds: float = 0.0
     """How far the service's clock is ahead: its Date header, its check of dates, its leases, all its instants."""

@@ -6,6 +6,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Iterator
 
+from bridge.emulator.books import Backlog
 from bridge.emulator.handles import ReceiptHandle
 from bridge.emulator.queues import OrderedQueue, Queue, Subscription, UnorderedQueue
 from bridge.emulator.stored import Entry, State, StoredMessage
@@ -105,6 +106,15 @@ class Group:
             self._leave_queues(entry)
             self.counts[State.READY] -= 1
             self.expired += 1
+
+    def backlog(self) -> Backlog:
+        """How far it is behind; looks at every retained message."""
+        wanted = [entry for entry in self._entries.values() if not self._queues or self._queues_of(entry)]
+        unconsumed = [entry.message.publish_time for entry in wanted if entry.state in {State.READY, State.LEASED}]
+        consumed = [entry.message.publish_time for entry in wanted if entry.state is State.ACKED]
+        return Backlog(
+            messages=len(unconsumed), oldest=min(unconsumed, default=None), last_consumed=max(consumed, default=None)
+        )
 
     def ids(self, state: State) -> Iterator[str]:
         """The ids of the retained messages in a state, oldest first."""

@@ -18,10 +18,12 @@ from bridge.emulator.api import AccessKey, Answer, Api, Request, refuse
 from bridge.emulator.authorization import VERSION
 from bridge.emulator.broker import RETENTION, Broker, Published
 from bridge.emulator.changes import Changes
+from bridge.emulator.connections import Connections, Peer
 from bridge.emulator.control import Control
 from bridge.emulator.errors import ServiceError
 from bridge.emulator.faults import Faults, hits
 from bridge.emulator.interference import cut, never, stream_endlessly, trickle
+from bridge.emulator.management import Management
 from bridge.emulator.polls import Polls
 from bridge.rocketmq.message import MAX_BODY_BYTES
 
@@ -42,8 +44,9 @@ class Emulator:
 
     `port` 0 takes a free one; `url` says which, without a slash at its end. `topics` names the topics that exist; None
     lets every topic exist from its first use. `invisible_seconds` and `ordered_invisible_seconds` are the leases,
-    `retention_seconds` is how long messages are kept. `faults` can be changed at any time. `clock` tells seconds since
-    the epoch; whoever moves an injected one calls `time_moved`. `service_properties` is explained at `api.Api`.
+    `retention_seconds` is how long messages are kept. `faults` and the `access_key` can be changed at any time. `clock`
+    tells seconds since the epoch; whoever moves an injected one calls `time_moved`. `service_properties` is explained at
+    `api.Api`.
     It belongs to one event loop: nothing of it may be called from another thread.
     """
 
@@ -77,16 +80,22 @@ class Emulator:
         )
         self._changes = Changes()
         self._polls = Polls(self.broker, now=self.now, changes=self._changes)
+        self.access_key = AccessKey(access_key_id, access_key_secret)
+        connections = Connections()
+        self.management = Management(
+            self.broker, connections, access_key=self.access_key, faults=self.faults, now=self.now, rng=self._rng
+        )
         self._api = Api(
             self.broker,
             self._polls,
-            access_key=AccessKey(access_key_id, access_key_secret),
+            connections,
+            access_key=self.access_key,
             faults=self.faults,
             now=self.now,
             rng=self._rng,
             service_properties=service_properties,
         )
-        self._control = Control(self.broker, self.faults, access_key_id=access_key_id, now=self.now, changed=self.time_moved)
+        self._control = Control(self.broker, self.faults, access_key=self.access_key, now=self.now, changed=self.time_moved)
         self._runner: web.ServerRunner | None = None
 
     async def __aenter__(self) -> Self:
@@ -174,7 +183,7 @@ class Emulator:
         if http.headers.get("Expect", "").lower() == "100-continue" and http.transport is not None:
             http.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if http.path == "/" or http.path.startswith("/emulator/"):
-            return self._control.answer(http, await http.read())
+            return await self._answer_beside(http)
         request_id = f"{self.now() // 1000:08X}{self._rng.getrandbits(64):016X}"
         # Some SDKs (C#, C++) send a body with a GET as well (protocol.md 1.4): it is read and ignored.
         try:
@@ -200,6 +209,19 @@ class Emulator:
         if self.faults.trickle_seconds and answer.body:
             return await trickle(http, answer.status, headers, answer.body, pause=self.faults.trickle_seconds)
         return web.Response(status=answer.status, headers=headers, body=answer.body or None)
+
+    async def _answer_beside(self, http: web.BaseRequest) -> web.Response:
+        """The management API, and the emulator's own pages."""
+        body = await http.read()
+        # Action in the query is the form that this emulator refuses (protocol.md 8.1), and says so.
+        is_management = http.method == "POST" or "x-acs-action" in http.headers or "Action" in http.query
+        if http.path != "/" or not is_management:
+            return self._control.answer(http, body)
+        if self._hits(self.faults.management_stalled):
+            await never()
+        answer = self.management.answer(_request(http, body, ""))
+        self._changes.announce()
+        return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
 
     async def _interfere(self, http: web.BaseRequest) -> web.StreamResponse | None:
         """What the network and a load balancer do before the service sees a call."""
@@ -241,11 +263,15 @@ def _make_request(
 
 
 def _request(http: web.BaseRequest, body: bytes, request_id: str) -> Request:
+    transport = http.transport
+    address, port, *_ = (transport and transport.get_extra_info("peername")) or ("", 0)
+    user_agent = http.headers.get("User-Agent", "")
+    connected = (lambda: not transport.is_closing()) if transport else (lambda: False)
     return Request(
         method=http.method,
         target=http.raw_path,
         headers={name.lower(): value for name, value in http.raw_headers},
         body=body,
-        remote=http.remote or "",
+        peer=Peer(address=address, port=port, user_agent=user_agent, connected=connected),
         request_id=request_id,
     )

@@ -1,10 +1,11 @@
 """A thin aiohttp shell around the codec: one session, three calls, every wait and every read bounded."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import formatdate, parsedate_to_datetime
+from http import HTTPStatus
 from ssl import SSLContext
 from types import MappingProxyType, TracebackType
 from typing import Self
@@ -16,7 +17,7 @@ from bridge import __version__
 from bridge.errors import BrokenAnswerError, FixSettingsError, TryAgainError
 from bridge.rocketmq import codec, signing
 from bridge.rocketmq.codec import AckFailure, Published, Request, Subscription
-from bridge.rocketmq.credentials import CredentialsNow
+from bridge.rocketmq.credentials import Credentials, CredentialsNow
 from bridge.rocketmq.damage import Damaged
 from bridge.rocketmq.message import Message
 
@@ -69,7 +70,10 @@ class Client:
     """Polls, acks and publishes at one endpoint, such as `http://<account>.mqrest.<region>.aliyuncs.com`.
 
     `on_date` is told what the Date header of each answer said, in seconds since the epoch, and the local instants at which
-    the request went out and the answer was there, in seconds of `monotonic`.
+    the request went out and the answer was there, in seconds of `monotonic`. `on_messages` is given what each poll brings.
+
+    `renew` is asked when the service refuses credentials, and tells whether `credentials` gives others now; if so, the call is
+    made once more, which can't hurt: what is refused has had no effect.
 
     Every call raises what `bridge.rocketmq.codec` raises, and TryAgainError when no whole answer came; its `answer_lost` tells
     whether the request may have had its effect. A call that is cancelled closes its connection; a poll that is cut so may have
@@ -86,7 +90,9 @@ class Client:
         ssl: SSLContext | bool = True,
         wall_clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        renew: Callable[[Credentials], Awaitable[bool]] | None = None,
         on_date: Callable[[float, float, float], None] | None = None,
+        on_messages: Callable[[Sequence[Message | Damaged]], None] | None = None,
         patience: Patience = _PATIENCE,
     ) -> None:
         self._endpoint = endpoint
@@ -95,7 +101,9 @@ class Client:
         self._ssl = ssl
         self._wall_clock = wall_clock
         self._monotonic = monotonic
+        self._renew = renew
         self._on_date = on_date
+        self._on_messages = on_messages
         self._patience = patience
         self._write_limits = aiohttp.ClientTimeout(
             total=patience.write, connect=patience.connect, sock_read=patience.write_silence
@@ -135,11 +143,10 @@ class Client:
         )
         request = subscription.poll(max_messages, wait_seconds)
         answer = await self._call(request, limits, codec.max_answer_bytes(max_messages), "polling")
-        return Polled(
-            messages=codec.read_poll(answer.status, answer.body),
-            sent_at=answer.sent_at,
-            received_at=answer.received_at,
-        )
+        messages = codec.read_poll(answer.status, answer.body)
+        if messages and self._on_messages:
+            self._on_messages(messages)
+        return Polled(messages=messages, sent_at=answer.sent_at, received_at=answer.received_at)
 
     async def ack(self, subscription: Subscription, receipt_handles: Sequence[str]) -> tuple[AckFailure, ...]:
         """Acknowledge 1 to 16 deliveries; what is returned was not accepted, everything else was."""
@@ -161,10 +168,13 @@ class Client:
         return codec.read_publish(answer.status, answer.body)
 
     async def _call(self, request: Request, limits: aiohttp.ClientTimeout, max_bytes: int, doing: str) -> _Answer:
-        """One request with one answer; one more with a fresh date when the service found ours too old (protocol.md 7)."""
-        answer = await self._exchange(request, limits, max_bytes, doing)
-        if answer.says_time_expired:
-            answer = await self._exchange(request, limits, max_bytes, doing)
+        """One request with one answer; one more when the service refuses its date or its key, and there is a better one."""
+        credentials = self._credentials()
+        answer = await self._exchange(request, credentials, limits, max_bytes, doing)
+        if answer.status == HTTPStatus.FORBIDDEN and self._renew and await self._renew(credentials):
+            answer = await self._exchange(request, self._credentials(), limits, max_bytes, doing)
+        if answer.says_time_expired:  # protocol.md 7: once again, with a fresh date
+            answer = await self._exchange(request, self._credentials(), limits, max_bytes, doing)
             if answer.says_time_expired and answer.server_time is not None:
                 difference = self._wall_clock() - answer.server_time
                 raise FixSettingsError(
@@ -174,7 +184,9 @@ class Client:
                 )
         return answer
 
-    async def _exchange(self, request: Request, limits: aiohttp.ClientTimeout, max_bytes: int, doing: str) -> _Answer:
+    async def _exchange(
+        self, request: Request, credentials: Credentials, limits: aiohttp.ClientTimeout, max_bytes: int, doing: str
+    ) -> _Answer:
         assert self._session, "a Client is used inside `async with`"
         sent_at = self._monotonic()
         try:
@@ -183,7 +195,7 @@ class Client:
                 # yarl would rewrite %2A and the like, and with it break the signature
                 URL(self._endpoint + request.target, encoded=True),
                 data=request.body or None,
-                headers=self._headers(request),
+                headers=self._headers(request, credentials),
                 timeout=limits,
                 proxy=self._proxy,
                 allow_redirects=False,
@@ -212,8 +224,7 @@ class Client:
             self._on_date(answer.server_time, answer.sent_at, answer.received_at)
         return answer
 
-    def _headers(self, request: Request) -> dict[str, str]:
-        credentials = self._credentials()
+    def _headers(self, request: Request, credentials: Credentials) -> dict[str, str]:
         date = formatdate(self._wall_clock(), usegmt=True)
         text = signing.string_to_sign(
             method=request.method, content_type=request.content_type, date=date, target=request.target

@@ -69,7 +69,7 @@ class Subscription:
 
     def ack(self, receipt_handles: Iterable[str]) -> Request:
         """Acknowledge 1 to 16 deliveries by their receipt handles (protocol.md 3.1)."""
-        handles = "".join(f"<ReceiptHandle>{escape(handle)}</ReceiptHandle>" for handle in receipt_handles)
+        handles = "".join(f"<ReceiptHandle>{_escaped(handle)}</ReceiptHandle>" for handle in receipt_handles)
         return Request(
             method="DELETE",
             target=_target(self.topic, {"ns": self.instance, "consumer": self.group}),
@@ -103,13 +103,17 @@ def publish(
     for name, text in fields.items():
         if text and not _ILLEGAL_IN_XML.isdisjoint(text):
             raise GiveUpError(f"publishing a message: its {name} holds a character that XML can't carry; encode it as Base64")
-    content = "".join(f"<{name}>{escape(text, {chr(13): '&#13;'})}</{name}>" for name, text in fields.items() if text)
+    content = "".join(f"<{name}>{_escaped(text)}</{name}>" for name, text in fields.items() if text)
     return Request(
         method="POST",
         target=_target(topic, {"ns": instance}),
         body=_document("Message", content),
         content_type=CONTENT_TYPE,
     )
+
+
+def _escaped(text: str) -> str:
+    return escape(text, {"\r": "&#13;"})  # which would be read as a line feed
 
 
 def _target(topic: str, query: Mapping[str, str | None]) -> str:
@@ -191,8 +195,12 @@ def read_ack(status: int, body: bytes, receipt_handles: Sequence[str]) -> tuple[
         worst = items[0] if items else {}
         named = dict.fromkeys(receipt_handles, worst)
     return tuple(
-        AckFailure(receipt_handle=h, code=item.get("ErrorCode") or "Unknown", message=item.get("ErrorMessage", ""))
-        for h, item in named.items()
+        AckFailure(
+            receipt_handle=handle,
+            code=_legible(item.get("ErrorCode", ""), _MAX_CODE) or "Unknown",
+            message=_legible(item.get("ErrorMessage", ""), _MAX_MESSAGE),
+        )
+        for handle, item in named.items()
     )
 
 
@@ -214,6 +222,11 @@ def read_publish(status: int, body: bytes) -> Published:
 
 # Hardened: no entity is resolved, nothing is fetched; depth and texts are bounded by libxml2 itself (256 levels, 10 MB).
 _PARSER = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True, huge_tree=False)
+# A legal body can be longer than 10 MB when it is repaired. What begins with the tag of a message has no document type, so that
+# nothing in it unfolds.
+_MESSAGE_PARSER = etree.XMLParser(
+    resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True, huge_tree=True
+)
 
 _FIELDS = (
     "MessageId",
@@ -241,7 +254,7 @@ def _messages(body: bytes) -> tuple[Message | Damaged, ...]:
             raise BrokenAnswerError(f"polling: the answer is 200 with what isn't a list of messages: {_excerpt(body)}")
         return tuple([_salvaged(raw) for raw in raws])
     if _local(root) != "Messages":
-        raise BrokenAnswerError(f"polling: the answer is 200 with <{_local(root)[:50]}> in place of <Messages>")
+        raise BrokenAnswerError(f"polling: the answer is 200 with <{_legible(_local(root), _MAX_CODE)}> in place of <Messages>")
     elements = [element for element in root if _local(element) == "Message"]
     if not elements:
         raise BrokenAnswerError("polling: the answer is 200 without a message, where the protocol has 404 MessageNotExist")
@@ -271,7 +284,7 @@ def _message(element: etree._Element) -> Message | str:
 
 
 def _salvaged(raw: bytes) -> Message | Damaged:
-    root = _root(repair(raw))
+    root = _root(repair(raw), _MESSAGE_PARSER)
     if root is None:
         return damaged(raw, "its XML is broken")
     fields = {_local(child): restore(child.text or "") for child in root if not len(child)}
@@ -316,10 +329,10 @@ def read_properties(text: str) -> dict[str, str]:
     return {key: value for key, colon, value in pairs if key and colon}
 
 
-def _root(body: bytes) -> etree._Element | None:
+def _root(body: bytes, parser: etree.XMLParser = _PARSER) -> etree._Element | None:
     """The root element; None for what isn't well-formed XML, or brings a document type along, as the service never does."""
     try:
-        root = etree.fromstring(body, _PARSER)
+        root = etree.fromstring(body, parser)
     except (etree.XMLSyntaxError, ValueError, LookupError):
         return None
     return None if root.getroottree().docinfo.internalDTD is not None else root
@@ -361,6 +374,7 @@ _FATAL = {
     "InstanceNotExist": "check BRIDGE_ROCKETMQ__INSTANCE_ID, and that __ENDPOINT is this instance's",
 }
 _TRANSIENT = frozenset({"InternalError", "InternalServerError"})
+_MAX_CODE, _MAX_MESSAGE = 64, 300  # characters, where an answer is quoted
 _CLASS_OF_CODE: dict[str, type[BridgeError]] = {"MalformedXML": GiveUpError, "MessageNotExist": BrokenAnswerError}
 
 
@@ -371,15 +385,15 @@ def _error(status: int, body: bytes, doing: str) -> BridgeError | None:
     """
     root = _root(body)
     fields = _fields(root) if root is not None and _local(root) == "Error" else {}
-    code = fields.get("Code")
+    code = _legible(fields.get("Code", ""), _MAX_CODE)
     if not code:
         text = f"{doing}: the answer is {status} with {_excerpt(body)}"
         return TryAgainError(text) if status >= 500 else BrokenAnswerError(f"{text}; is the endpoint the service's HTTP one?")  # noqa: PLR2004
     if code == "MessageNotExist" and status == 404:  # noqa: PLR2004
         return None
-    text = f"{doing}: the service says {code} ({status}): {fields.get('Message', '')[:300]}"
+    text = f"{doing}: the service says {code} ({status}): {_legible(fields.get('Message', ''), _MAX_MESSAGE)}"
     if request_id := fields.get("RequestId"):
-        text += f" [request {request_id[:64]}]"
+        text += f" [request {_legible(request_id, _MAX_CODE)}]"
     if code == "QpsLimitExceeded":
         return ThrottledError(text)
     if status >= 500 or code in _TRANSIENT:  # noqa: PLR2004
@@ -387,6 +401,11 @@ def _error(status: int, body: bytes, doing: str) -> BridgeError | None:
     if code in _CLASS_OF_CODE:
         return _CLASS_OF_CODE[code](text)
     return FixSettingsError(f"{text}; {_FATAL.get(code, 'look this code up in the service documentation')}", code=code)
+
+
+def _legible(text: str, length: int) -> str:
+    """The beginning of what somebody wrote, fit for one line of a log and for a terminal, which some characters steer."""
+    return "".join([character if character.isprintable() else " " for character in text[:length]])
 
 
 def _excerpt(body: bytes) -> str:

@@ -5,7 +5,11 @@ and every official SDK but three loses the whole batch over it, up to 288 times.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from typing import AnyStr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,31 +30,55 @@ class Damaged:
 # A character that XML can't hold is replaced by a token that it can: U+FDD0, its number in hexadecimal, U+FDD1. Both are
 # noncharacters that XML allows and nobody uses; a U+FDD0 of the message's own is written as such a token too.
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
-_REFERENCE = rb"&#(?:x(?P<hex>[0-9a-fA-F]{1,8})|(?P<decimal>[0-9]{1,10}));"
-_RAW = rb"(?P<raw>[\x00-\x08\x0b\x0c\x0e-\x1f]|" + _OPEN.encode() + rb"|\xef\xbf[\xbe\xbf])"
-_SUSPECT = re.compile(_REFERENCE + rb"|" + _RAW)
-_TOKEN = re.compile(f"{_OPEN}([0-9a-f]+){_CLOSE}")
+_REFERENCE = re.compile(rb"&#(?:x0*[0-9a-fA-F]{1,6}|0*[0-9]{1,7});")
+_TOKEN = re.compile(f"{_OPEN}(?!fdd0)[0-9a-f]+{_CLOSE}")
 _MAX_CODE_POINT = 0x10FFFF
 
 
 def repair(xml: bytes) -> bytes:
     """XML in which every character that XML can't hold is a token; `restore` undoes it in the texts that are read from it."""
-    return _SUSPECT.sub(_token, xml)
+    for character, token in _TOKEN_OF_RAW:
+        xml = xml.replace(character, token)
+    return _replaced(_REFERENCE, _without_reference, xml)
 
 
 def restore(text: str) -> str:
     """The text that `repair` made readable, with the characters that were meant; two halves of a surrogate pair are joined."""
     if _OPEN not in text:
         return text
-    text = _TOKEN.sub(lambda token: chr(int(token[1], 16)), text)
+    text = _replaced(_TOKEN, _without_token, text)
+    text = text.replace(_token(ord(_OPEN)), _OPEN)  # after the others, or it would make tokens
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
-def _token(match: re.Match[bytes]) -> bytes:
-    code = ord(match["raw"].decode()) if match["raw"] else int(match["hex"] or match["decimal"], 16 if match["hex"] else 10)
+def _replaced(pattern: re.Pattern[AnyStr], replacement: Callable[[AnyStr], AnyStr], text: AnyStr) -> AnyStr:
+    """As `pattern.sub` does it, but fast for a body of millions of the same few, such as a zeroed block of memory."""
+    instead_of = cache(replacement)
+    for found in {match[0] for match in islice(pattern.finditer(text), 64)}:
+        text = text.replace(found, instead_of(found))
+    return pattern.sub(lambda match: instead_of(match[0]), text)
+
+
+def _token(code: int) -> str:
+    return f"{_OPEN}{code:x}{_CLOSE}"
+
+
+# U+FDD0 before the others, whose tokens begin with it. A surrogate can't stand in UTF-8.
+_TOKEN_OF_RAW = [
+    (chr(code).encode(), _token(code).encode()) for code in (ord(_OPEN), *range(9), 0xB, 0xC, *range(0xE, 0x20), 0xFFFE, 0xFFFF)
+]
+
+
+def _without_reference(reference: bytes) -> bytes:
+    digits = reference[2:-1]
+    code = int(digits[1:], 16) if digits.startswith(b"x") else int(digits.lstrip(b"0") or b"0")
     if code > _MAX_CODE_POINT or (_legal(code) and chr(code) != _OPEN):
-        return match[0]  # names no character at all, or one that needs no help
-    return f"{_OPEN}{code:x}{_CLOSE}".encode()
+        return reference  # names no character at all, or one that needs no help
+    return _token(code).encode()
+
+
+def _without_token(token: str) -> str:
+    return chr(int(token[1:-1], 16))
 
 
 def _legal(code: int) -> bool:
@@ -58,7 +86,8 @@ def _legal(code: int) -> bool:
     return code in (0x9, 0xA, 0xD) or 0x20 <= code <= 0xD7FF or 0xE000 <= code <= 0xFFFD or code >= 0x10000  # noqa: PLR2004
 
 
-_MESSAGE = re.compile(rb"<Message(?:\s[^<>]*)?>.*?(?:</Message\s*>|(?=<Message[\s>])|\Z)", re.DOTALL)
+# Possessive: a body of 4 MB is passed over at once, and nothing is looked at twice.
+_MESSAGE = re.compile(rb"<Message(?:\s[^<>]*)?>[^<]*+(?:<(?!/Message\s*>|Message[\s>])[^<]*+)*+(?:</Message\s*>)?")
 
 
 def segments(xml: bytes) -> list[bytes]:

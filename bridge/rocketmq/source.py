@@ -72,9 +72,10 @@ class RocketMQSource:
             event=event,
             receipt=message.receipt_handle,
             received_at=received_at,
-            expires_at=self._lease_end(message.next_consume_time),
+            expires_at=self._local(message.next_consume_time),
             consumed_times=message.consumed_times,
             shard=message.sharding_key or "",
+            published_at=None if message.publish_time is None else min(self._local(message.publish_time), received_at),
         )
 
     def _damaged(self, message: Damaged, received_at: float, otherwise: int | None) -> Delivery:
@@ -83,12 +84,13 @@ class RocketMQSource:
             event=self._conversion.damaged(message),
             receipt=message.receipt_handle or "",
             received_at=received_at,
-            expires_at=received_at if end is None else self._lease_end(end),  # an unknown lease counts as over
+            expires_at=received_at if end is None else self._local(end),  # an unknown lease counts as over
             consumed_times=message.consumed_times or 1,
             damage=message.reason,
         )
 
-    def _lease_end(self, next_consume_time: int) -> float:
+    def _local(self, instant: int) -> float:
+        """An instant of the broker's clock, in milliseconds, on the event loop's."""
         # Without any Date header the broker's clock is taken to be ours.
         difference = self._wall_clock() - self._monotonic()
-        return self._clock.local(next_consume_time / 1000, otherwise=difference)
+        return self._clock.local(instant / 1000, otherwise=difference)

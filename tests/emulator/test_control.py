@@ -62,6 +62,27 @@ async def test_a_wrong_change_is_explained_and_changes_nothing(emulator: Emulato
         assert problem["problem"]
 
 
+async def put_key(emulator: Emulator, body: bytes) -> int:
+    async with aiohttp.ClientSession() as session, session.put(emulator.url + "/emulator/key", data=body) as response:
+        assert "secret-of-new" not in await response.text()
+        return response.status
+
+
+async def test_another_key_takes_the_place_of_the_old_one_at_once(emulator: Emulator, connection: Connection) -> None:
+    assert await put_key(emulator, b'{"access_key_id": "NEW", "access_key_secret": "secret-of-new"}') == 200
+    assert (await connection.consume()).code == "InvalidAccessKeyId"
+    emulator.access_key.key_id = "AKID"
+    assert (await connection.consume()).code == "SignatureDoesNotMatch"
+    emulator.access_key.secret = "SECRET"
+    assert (await connection.consume()).code == "MessageNotExist"
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"access_key_id": "a"}', b'{"access_key_id": "a", "access_key_secret": 1}'])
+async def test_what_is_no_key_is_explained_and_changes_nothing(emulator: Emulator, body: bytes) -> None:
+    assert await put_key(emulator, body) == 400
+    assert (emulator.access_key.key_id, emulator.access_key.secret) == ("AKID", "SECRET")
+
+
 async def test_a_change_of_the_clock_reaches_waiting_polls(emulator: Emulator, connection: Connection) -> None:
     later = str(emulator.now() + 600_000)
     emulator.publish("topicA", "late", instance=INSTANCE, properties={"__STARTDELIVERTIME": later})

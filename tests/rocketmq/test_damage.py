@@ -51,6 +51,8 @@ def test_point_38_one_body_with_an_illegal_reference_costs_no_message_and_no_han
         ("\ufdd0&#1;\ufdd1", "\ufdd0\x01\ufdd1"),
         ("\ufdd01\ufdd1&#1;", "\ufdd01\ufdd1\x01"),
         ("&#xFDD0;1&#xFDD1;&#1;", "\ufdd01\ufdd1\x01"),
+        ("&#x000000FDD0;1&#x000000FDD1;&#1;", "\ufdd01\ufdd1\x01"),
+        ("&#x000000001;&#0000000000;", "\x01\x00"),
         ("\ufeffa&#1;", "\ufeffa\x01"),
         # What looks like a reference and is none.
         ("&amp;#1;&#1;", "&#1;\x01"),
