@@ -9,7 +9,7 @@ from bridge.delivery.outlet import Outlet, settled
 from bridge.event import Event
 from bridge.sinks import Confirmed, Outcome, Sink, Unknown
 from bridge.source import Delivery
-from bridge.watch.facts import Component
+from bridge.watch.facts import SinkComponent
 
 MAX_ERROR_CHARACTERS = 1000
 
@@ -28,18 +28,24 @@ class Reason(Enum):
 class DeadLetters:
     """The sink of dead letters. It pauses nobody: what it doesn't confirm stays with the broker."""
 
-    def __init__(self, name: str, sink: Sink, component: Component) -> None:
+    def __init__(self, name: str, sink: Sink, component: SinkComponent) -> None:
         self._outlet = Outlet(name, sink, component)
+        self._opening = asyncio.Lock()
+        self._openings = 0
 
     async def open(self) -> None:
-        """Open the sink, once; where that fails it is tried again with each dead letter. Raises FixSettingsError."""
-        await self._outlet.usable()
+        """Open the sink, once; where that fails it is tried again with the next dead letter. Raises FixSettingsError."""
+        before = self._openings
+        async with self._opening:
+            if not self._outlet.opened and self._openings == before:  # else somebody has just tried for us, too
+                await self._outlet.usable()
+                self._openings += 1
 
     async def bury(self, delivery: Delivery, reason: Reason, error: str, sink: str, *, deadline: float) -> bool:
         """Send one dead letter; tells whether it was confirmed, however late. Not begun past the deadline."""
-        if asyncio.get_running_loop().time() >= deadline:
-            return False
-        if not self._outlet.opened and not await self._outlet.usable():
+        if not self._outlet.opened:
+            await self.open()
+        if not self._outlet.opened or asyncio.get_running_loop().time() >= deadline:
             return False
         letter = replace(delivery, event=_letter(delivery.event, reason, error, sink))
         give_up_at = (deadline + delivery.expires_at) / 2

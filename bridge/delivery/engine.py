@@ -12,6 +12,7 @@ from bridge.delivery.pace import Pace, wait
 from bridge.delivery.pipeline import Pipeline
 from bridge.delivery.pollers import Pollers
 from bridge.delivery.room import Room
+from bridge.delivery.shared_ledger import SharedLedger, Store
 from bridge.errors import BridgeError, FixSettingsError
 from bridge.sinks import Sink
 from bridge.source import Source
@@ -19,6 +20,8 @@ from bridge.watch.facts import Facts, Phase
 
 CLOSE_SECONDS = 3.0
 """How much of the grace is kept for closing the sink; a fifth of the grace where that is less."""
+LEDGER_SECONDS = 1.0
+"""And for what has still to be written to a shared ledger after that; a tenth of the grace where that is less."""
 
 
 ACK_SECONDS = 2.0
@@ -50,13 +53,16 @@ class Engine:
         rules: Rules,
         *,
         dead_letters: DeadLetters | None = None,
+        ledger_store: Store | None = None,
         rng: random.Random,
     ) -> None:
         self._facts = facts
         self._grace_seconds = rules.grace_seconds
         self._tasks = asyncio.TaskGroup()
         self._dead_letters = dead_letters
-        self.ledger = Ledger()
+        shared = SharedLedger(ledger_store, facts.ledger, facts.counts.ledger, rng) if ledger_store and facts.ledger else None
+        self._ledger_seconds = min(LEDGER_SECONDS, self._grace_seconds / 10) if shared else 0.0
+        self.ledger = Ledger(sinks, shared)
         self.outlets = Outlets(sinks, facts, self.ledger)
         self.room = Room(rules.max_bytes)
         pace = Pace(asyncio.get_running_loop().time, rng)
@@ -109,14 +115,16 @@ class Engine:
 
         Raises FixSettingsError when only a person can mend what is wrong, and SinkGoneError when the sink has ended for good.
         """
+        self.ledger.open()
         try:
             async with self._tasks:
-                if self._dead_letters:
-                    self._tasks.create_task(self._dead_letters.open())
+                opening = self._tasks.create_task(self._dead_letters.open()) if self._dead_letters else None
                 polling = self._tasks.create_task(self.pollers.run())
                 self._facts.phase = Phase.RUNNING
                 await self._drain_asked.wait()
                 await self._drain(polling)
+                if opening:
+                    opening.cancel()
         except BaseExceptionGroup as group:
             raise _cause(group) from None
         finally:
@@ -124,6 +132,7 @@ class Engine:
             if self._dead_letters:
                 closing.append(self._dead_letters.close(self._closing_seconds))
             await asyncio.gather(*closing)
+            await self.ledger.close(self._ledger_seconds)  # last, as a sink that closes may still confirm
 
     @property
     def _closing_seconds(self) -> float:
@@ -132,7 +141,7 @@ class Engine:
     async def _drain(self, polling: asyncio.Task[None]) -> None:
         """Step by step, each bounded by what is left of the grace."""
         now = asyncio.get_running_loop().time
-        end = now() + self._grace_seconds - self._closing_seconds
+        end = now() + self._grace_seconds - self._closing_seconds - self._ledger_seconds
         polled = asyncio.Event()
         polling.add_done_callback(lambda _: polled.set())
         self._facts.phase = Phase.DRAINING

@@ -8,7 +8,7 @@ import structlog
 from bridge.errors import BridgeError, FixSettingsError, SinkDownError, SinkGoneError
 from bridge.sinks import Again, Confirmed, Outcome, ProbedSink, Refused, Sink, Unknown
 from bridge.source import Delivery
-from bridge.watch.facts import Component
+from bridge.watch.facts import SinkComponent
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("bridge")
 
@@ -28,7 +28,7 @@ class Outlet:
     while it is parked has been counted before. It ends with the confirmation of any event.
     """
 
-    def __init__(self, name: str, sink: Sink, component: Component, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, name: str, sink: Sink, component: SinkComponent, changed: Callable[[], None] = lambda: None) -> None:
         self.name = name
         self._sink = sink
         self._component = component
@@ -72,9 +72,12 @@ class Outlet:
 
     def _note_late(self, answer: asyncio.Future[Confirmed | Refused | Again]) -> None:
         if not answer.cancelled() and not answer.exception() and isinstance(answer.result(), Confirmed):
+            self._component.confirmed += 1
             self.works()
 
     async def _send(self, deliveries: Sequence[Delivery], deadline: float) -> Sequence[Outcome]:
+        now = asyncio.get_running_loop().time
+        begun = now()
         try:
             outcomes = list(await self._sink.send([delivery.event for delivery in deliveries], deadline))
         except SinkGoneError:
@@ -86,6 +89,8 @@ class Outlet:
             log.exception("the sink broke its contract: send raised what it should not", component=self._component.name)
             self.fails(f"{type(problem).__name__}: {problem}")
             return [Again("the sink broke its contract")] * len(deliveries)
+        finally:
+            self._component.send_seconds.observe(now() - begun)
         if len(outcomes) != len(deliveries) or not all(isinstance(outcome, Outcome) for outcome in outcomes):
             kinds = ", ".join(sorted({type(outcome).__name__ for outcome in outcomes}))
             self.fails(f"the sink broke its contract: {len(deliveries)} events, {len(outcomes)} outcomes ({kinds})")
@@ -96,7 +101,8 @@ class Outlet:
         for outcome in outcomes:
             if isinstance(outcome, Unknown):
                 outcome.answer.add_done_callback(self._note_late)
-        if any(isinstance(outcome, Confirmed) for outcome in outcomes):
+        if confirmed := sum(isinstance(outcome, Confirmed) for outcome in outcomes):
+            self._component.confirmed += confirmed
             self.works()
         elif first and not self.down:
             self._without_confirmation.update(delivery.event.id for delivery in deliveries)

@@ -93,6 +93,8 @@ class Outlets:
         settled_ones = [outcome for outcome in outcomes if not isinstance(outcome, Unknown)]
         if len(settled_ones) == len(outcomes):
             return self._final(message_id, settled_ones)
+        if confirmed := [o.name for o, outcome in zip(self._outlets, outcomes, strict=True) if isinstance(outcome, Confirmed)]:
+            self._ledger.remember(message_id, *confirmed)
         return Pending(asyncio.ensure_future(self._later(message_id, outcomes)))
 
     async def _later(self, message_id: str, outcomes: Sequence[Outcome]) -> Confirmed | Condemned | Again:
@@ -117,10 +119,6 @@ class Outlets:
             return Condemned("; ".join(refused.values()), tuple(refused))
         after = max((outcome.after for outcome in again if outcome.after is not None), default=None)
         return Again("; ".join(outcome.reason for outcome in again), after)
-
-    def done_with(self, message_id: str) -> bool:
-        """Whether every sink has confirmed a message, or been given up for it."""
-        return all(self._ledger.has(message_id, outlet.name) for outlet in self._outlets)
 
     # ---- an outage ---------------------------------------------------------------------------------------------------
 

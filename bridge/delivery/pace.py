@@ -44,16 +44,23 @@ class Pace:
         self._trouble = Backoff(0.5, self.CEILING_SECONDS, rng)
         self._throttled = Backoff(5.0, self.CEILING_SECONDS, rng)
         self._hopeless = Backoff(10.0, self.CEILING_SECONDS, rng)
-        self._early = Backoff(2.0, 5.0, rng)
+        self._idle = Backoff(2.0, 5.0, rng)
+        self._trouble_until = 0.0
+        self.throttled_until = 0.0
+        """Until when the broker, which found the calls too many, is left alone; on the event loop's clock."""
         self.resume_at = 0.0
         """On the event loop's clock."""
 
     def note_trouble(self, problem: BridgeError) -> None:
         """A poll has failed. Those that were out at the same time tell nothing new."""
-        if self._now() >= self.resume_at:
-            throttled, hopeless = isinstance(problem, ThrottledError), isinstance(problem, FixSettingsError)
-            backoff = self._throttled if throttled else self._hopeless if hopeless else self._trouble
-            self.resume_at = self._now() + backoff.pause()
+        if self._now() < self._trouble_until:
+            return
+        throttled, hopeless = isinstance(problem, ThrottledError), isinstance(problem, FixSettingsError)
+        backoff = self._throttled if throttled else self._hopeless if hopeless else self._trouble
+        self._trouble_until = self._now() + backoff.pause()
+        self.resume_at = max(self.resume_at, self._trouble_until)
+        if throttled:
+            self.throttled_until = self._trouble_until
 
     def note_ack_trouble(self, problem: BridgeError) -> None:
         """An ack has failed, which slows the polls only when the broker says that it is called too often."""
@@ -65,13 +72,13 @@ class Pace:
         for backoff in (self._trouble, self._throttled, self._hopeless):
             backoff.ease()
 
-    def note_early(self) -> None:
-        """An empty answer came much too early: this broker doesn't hold polls at the moment. Pauses grow from 1 to 5 s."""
-        self.resume_at = max(self.resume_at, self._now() + self._early.pause())
+    def note_nothing_at_once(self) -> None:
+        """An empty answer came at once: the broker doesn't hold polls, or wasn't asked to. Pauses grow from 1 to 5 s."""
+        self.resume_at = max(self.resume_at, self._now() + self._idle.pause())
 
     def note_held(self) -> None:
-        """A poll was held as it should be, or brought something."""
-        self._early.reset()
+        """A poll was held as it should be, or brought something from a broker that holds polls."""
+        self._idle.reset()
 
 
 async def wait(seconds: float, *events: asyncio.Event) -> None:

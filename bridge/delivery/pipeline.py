@@ -76,7 +76,8 @@ class Pipeline:
         self._rng = rng
         self._now: Callable[[], float] = asyncio.get_running_loop().time
         self._unanswered: dict[str, Answer] = {}  # by message id
-        self._beside: dict[str, Lane] = {}  # by message id, or, in ordered mode, by shard
+        self._in_flow: dict[str, Lane] = {}  # by message id, or, in ordered mode, by shard
+        self._beside: dict[str, Lane] = {}  # likewise
         self._beside_tasks: set[asyncio.Task[None]] = set()
         self._nothing_beside = asyncio.Event()
         self._nothing_beside.set()
@@ -91,33 +92,43 @@ class Pipeline:
 
         While a sink is down nothing is sent, but for a `trial`: the one message that finds out whether it is up again.
         """
+        if again := [delivery for delivery in deliveries if delivery.consumed_times > 1]:
+            await self._recall(again)
         confirmed: list[Delivery] = []
         ack_at = self._now() + ACK_EVERY_SECONDS
-        lanes = [lane for lane in self._lanes(deliveries) if not self._goes_on_beside(lane, confirmed)]
+        lanes = [lane for lane in self._lanes(deliveries) if not self._is_under_way(lane, confirmed)]
+        in_flow = {self._key(lane[0]): lane for lane in lanes}
+        self._in_flow.update(in_flow)
         while lanes := [lane for lane in lanes if self._has_to_send(lane, confirmed)]:
             if self._outlets.down and not trial:
                 verdicts: Sequence[Verdict] = [Again("the sink is down")] * len(lanes)
             else:
                 verdicts = await self._send(lanes, first=True)
-            lanes = [lane for lane, verdict in zip(lanes, verdicts, strict=True) if self._goes_on(lane, verdict, confirmed)]
+            going_on = zip(lanes, verdicts, strict=True)
+            lanes = [lane for lane, verdict in going_on if self._goes_on(lane, verdict, confirmed, trial=trial)]
             if self._now() >= ack_at:  # the events of a shard go one by one, and may take their time
                 await self._ack(confirmed)
                 confirmed, ack_at = [], self._now() + ACK_EVERY_SECONDS
+        for key, lane in in_flow.items():
+            if self._in_flow.get(key) is lane:
+                del self._in_flow[key]
         await self._ack(confirmed)
 
-    def _goes_on(self, lane: Lane, verdict: Verdict, confirmed: list[Delivery]) -> bool:
+    def _goes_on(self, lane: Lane, verdict: Verdict, confirmed: list[Delivery], *, trial: bool = False) -> bool:
         """Take note of what became of a lane's head; tell whether there is more of the lane to send."""
         if not isinstance(verdict, Confirmed):
-            self._see_through_beside(lane, verdict)
+            self._see_through_beside(lane, verdict, trial=trial)
             return False
         self._facts.counts.confirmed += 1
+        if (published_at := lane[0].published_at) is not None:
+            self._facts.latency_seconds.observe(self._now() - published_at)
         self._ledger.remember(lane[0].event.id)
         confirmed.append(lane.popleft())
         return True
 
     def _has_to_send(self, lane: Lane, confirmed: list[Delivery]) -> bool:
         """Whether a lane's head has to be sent now: one that every sink has confirmed before only wants its ack."""
-        while lane and lane[0].event.id in self._ledger:
+        while lane and lane[0].receipt and lane[0].event.id in self._ledger:
             self._facts.counts.remembered += 1
             confirmed.append(lane.popleft())
         if lane and self._finishing.is_set():
@@ -126,7 +137,7 @@ class Pipeline:
             self._leave(lane, "expired", quiet=True)
         return bool(lane)
 
-    async def _see_through(self, lane: Lane, verdict: Verdict | None) -> None:
+    async def _see_through(self, lane: Lane, verdict: Verdict | None, *, trial: bool) -> None:
         """Bring a lane to its end beside the flow: wait for answers that are out, try again, bury, all within its lease."""
         backoff = Backoff(RETRY_FIRST_SECONDS, RETRY_CEILING_SECONDS, self._rng)
         tries = 1
@@ -135,12 +146,15 @@ class Pipeline:
                 await asyncio.wait([verdict.answer])
                 verdict = verdict.answer.result()
             if isinstance(verdict, Condemned):
-                verdict = await self._condemned(lane, verdict, tries)
+                verdict = await self._condemned(lane, verdict, alone=trial or tries > 1)
             if isinstance(verdict, Again) and not await self._may_try_again(lane, backoff.pause(verdict.after), tries):
                 verdict = await self._given_up(lane, verdict)
             confirmed: list[Delivery] = []
             if isinstance(verdict, Confirmed):
+                late = self._now() >= self.deadline(lane[0])
                 self._goes_on(lane, verdict, confirmed)
+                if late:  # the ack may not make it
+                    self._ledger.share(confirmed[0].event.id)
                 backoff.reset()
                 tries = 0
             await self._ack(confirmed)
@@ -164,6 +178,8 @@ class Pipeline:
                         self._facts.counts.ack_calls += 1
                         not_acked = await self._source.ack(chunk)
                     except BridgeError as problem:  # it may have been acked, or not
+                        self._ledger.share(*(delivery.event.id for delivery in chunk))
+                        self._facts.counts.ack_errors += 1
                         self._facts.acks.fails(str(problem))
                         self._pace.note_ack_trouble(problem)
                         await asyncio.sleep(backoff.pause())
@@ -177,82 +193,106 @@ class Pipeline:
     def _note_acked(self, deliveries: Sequence[Delivery], not_acked: Sequence[NotAcked]) -> None:
         self._facts.acks.works()
         self._facts.counts.acked += len(deliveries) - len(not_acked)
+        self._facts.ack_slack_seconds.observe(max(0.0, min(map(_lease_end, deliveries)) - self._now()))
         for delivery in deliveries:
             self._ledger.forget(delivery.event.id)
+            self._facts.leases.pop(delivery.receipt, None)
         for failure in not_acked:
             self._ledger.remember(failure.delivery.event.id)
+            self._ledger.share(failure.delivery.event.id)
             self._facts.counts.not_acked[failure.code] += 1
 
     # ---- what it is made of ------------------------------------------------------------------------------------------
 
     def _lanes(self, deliveries: Sequence[Delivery]) -> list[Lane]:
-        """Sort deliveries into lanes, and leave the damaged."""
+        """Sort deliveries into lanes."""
         if not deliveries:
             return []
         self._facts.counts.received += len(deliveries)
+        self._facts.leases.update({delivery.receipt: delivery.expires_at for delivery in deliveries})
         self._facts.lease_seconds = deliveries[0].expires_at - deliveries[0].received_at
-        lanes: list[Lane] = []
-        shards: dict[str, Lane] = {}
+        lanes: dict[str, Lane] = {}
+        behind_damage, hold = Lane(), False
         for delivery in deliveries:
+            if hold and delivery.event.id not in self._ledger:
+                behind_damage.append(delivery)
+                continue
+            lanes.setdefault(self._key(delivery), Lane()).append(delivery)
             if delivery.damage is not None:
-                self._see_to_damage(delivery)
-            elif self._ordered and delivery.shard in shards:
-                shards[delivery.shard].append(delivery)
-            else:
-                shards[delivery.shard] = lane = Lane((delivery,))
-                lanes.append(lane)
-        return lanes
+                self._facts.counts.damaged += 1
+                log.warning("damaged message", message_id=delivery.event.id, reason=delivery.damage, bytes=delivery.event.size)
+                # What follows may be of its shard. It waits once: what can't be read twice never will be, and inverts nothing.
+                hold |= self._ordered and not delivery.shard and delivery.consumed_times == 1
+        self._leave(behind_damage, "behind damage")
+        return list(lanes.values())
 
-    def _key(self, lane: Lane) -> str:
-        return lane[0].shard if self._ordered and lane[0].damage is None else lane[0].event.id
+    async def _recall(self, redeliveries: Sequence[Delivery]) -> None:
+        """Let the ledger learn what others know of redeliveries, before anything is sent."""
+        seconds = min(map(self.deadline, redeliveries)) - self._now()
+        try:
+            await self._ledger.recall([delivery.event.id for delivery in redeliveries], seconds=seconds)
+        except asyncio.CancelledError:
+            self._leave(Lane(redeliveries), "shutdown")
+            raise
 
-    def _goes_on_beside(self, lane: Lane, confirmed: list[Delivery]) -> bool:
-        """Whether a lane is a redelivery of one beside the flow, which goes on with the new receipts and leases."""
+    def _key(self, delivery: Delivery) -> str:
+        """What names its lane; the shard of what is damaged is unknown when it is empty."""
+        in_shard = self._ordered and (delivery.shard or delivery.damage is None)
+        return delivery.shard if in_shard else delivery.event.id
+
+    def _is_under_way(self, lane: Lane, confirmed: list[Delivery]) -> bool:
+        """Whether a lane is a redelivery of one that is under way, which goes on with the new receipts and leases."""
         if not self._has_to_send(lane, confirmed):
             return True
         if (unanswered := self._unanswered.get(lane[0].event.id)) is not None:
             self._see_through_beside(lane, Pending(unanswered))
             return True
-        beside = self._beside.get(self._key(lane))
-        if not beside:
+        key = self._key(lane[0])
+        under_way = self._beside.get(key) or self._in_flow.get(key)
+        if not under_way:
             return False
-        if beside[0].event.id == lane[0].event.id:
-            beside.clear()
-            beside.extend(lane)
-        else:  # the broker has given out more of a shard before the rest of it was acked
+        if under_way[0].event.id == lane[0].event.id and lane[0].receipt:
+            under_way.clear()
+            under_way.extend(lane)
+        else:  # the broker has given out more of a shard before the rest of it was acked, or a receipt can't be read
             self._leave(lane, "shard busy")
         return True
 
     async def _send(self, lanes: Sequence[Lane], *, first: bool) -> Sequence[Verdict]:
-        """Send the heads of lanes; what happens in a send that the shutdown doesn't wait for is left."""
-        heads = [lane[0] for lane in lanes]
-        soonest = min(heads, key=_lease_end)
-        deadline = self.deadline(soonest)
-        give_up_at = (deadline + soonest.expires_at) / 2
-        try:
-            return await self._outlets.send(heads, deadline=deadline, give_up_at=give_up_at, first=first)
-        except asyncio.CancelledError:
-            for lane in lanes:
-                self._leave(lane, "shutdown")
-            raise
+        """Send the heads of lanes, but for the damaged; what happens in a send that the shutdown doesn't wait for is left."""
+        damages = [lane[0].damage for lane in lanes]
+        heads = [lane[0] for lane in lanes if lane[0].damage is None]
+        sent: Sequence[Verdict] = ()
+        if heads:
+            soonest = min(heads, key=_lease_end)
+            deadline = self.deadline(soonest)
+            give_up_at = (deadline + soonest.expires_at) / 2
+            try:
+                sent = await self._outlets.send(heads, deadline=deadline, give_up_at=give_up_at, first=first)
+            except asyncio.CancelledError:
+                for lane in lanes:
+                    self._leave(lane, "shutdown")
+                raise
+        verdicts = iter(sent)
+        return [next(verdicts) if damage is None else Condemned(damage, ()) for damage in damages]
 
     def deadline(self, delivery: Delivery) -> float:
         """The instant from which a delivery is not handed to a sink any more."""
         lease = delivery.expires_at - delivery.received_at
         return delivery.expires_at - margin(lease, self._margin_seconds)
 
-    def _see_through_beside(self, lane: Lane, verdict: Verdict) -> None:
+    def _see_through_beside(self, lane: Lane, verdict: Verdict, *, trial: bool = False) -> None:
         size = sum(delivery.event.size + BESIDE_OVERHEAD_BYTES for delivery in lane)
         if not self._room.fits_beside(size):
             if isinstance(verdict, Pending):
                 self._remember_the_answer(lane[0].event.id, verdict.answer)
             self._leave(lane, "no room")
             return
-        key = self._key(lane)
+        key = self._key(lane[0])
         self._beside[key] = lane
         self._room.take_beside(size)
         self._facts.beside += 1
-        task = self._tasks.create_task(self._see_through(lane, verdict))
+        task = self._tasks.create_task(self._see_through(lane, verdict, trial=trial))
         self._beside_tasks.add(task)
         self._nothing_beside.clear()
         task.add_done_callback(partial(self._beside_done, key, lane, size))
@@ -275,6 +315,7 @@ class Pipeline:
             del self._unanswered[message_id]
             if not answer.cancelled() and not answer.exception() and isinstance(answer.result(), Confirmed):
                 self._ledger.remember(message_id)
+                self._ledger.share(message_id)
 
         if message_id not in self._unanswered:
             self._unanswered[message_id] = answer
@@ -300,15 +341,16 @@ class Pipeline:
         now = self._now()
         in_time = [delivery for delivery in deliveries if now < delivery.expires_at]
         if len(in_time) < len(deliveries):
+            self._ledger.share(*(delivery.event.id for delivery in deliveries if delivery not in in_time))
             self._facts.counts.not_acked["expired"] += len(deliveries) - len(in_time)
         return in_time
 
     # ---- dead letters ------------------------------------------------------------------------------------------------
 
-    async def _condemned(self, lane: Lane, verdict: Condemned, tries: int) -> Confirmed | Again | None:
+    async def _condemned(self, lane: Lane, verdict: Condemned, *, alone: bool) -> Confirmed | Again | None:
         """Bury the head of a lane that some sinks have refused, or that is damaged; None when it is left to the broker."""
         head = lane[0]
-        if self._dead_letters and tries == 1 and self._outlets.down and head.damage is None:
+        if self._dead_letters and not alone and self._outlets.down and head.damage is None:
             # Refusals that pile up say more about the sink than about the events: one after the other, it finds out.
             return Again(verdict.reason)
         reason = Reason.REFUSED if head.damage is None else Reason.DAMAGED
@@ -319,7 +361,7 @@ class Pipeline:
             self._leave(lane, reason.value, quiet=True)
             return None
         self._ledger.remember(head.event.id, *verdict.sinks)
-        return CONFIRMED if head.damage is not None or self._outlets.done_with(head.event.id) else Again("another sink")
+        return CONFIRMED if head.damage is not None or head.event.id in self._ledger else Again("another sink")
 
     async def _given_up(self, lane: Lane, verdict: Again) -> Confirmed | None:
         """Bury a lane's head that has failed often enough, and not because of an outage; None when it is left to the broker."""
@@ -340,20 +382,13 @@ class Pipeline:
         log.warning("dead letter", message_id=delivery.event.id, reason=reason.value, error=error)
         return True
 
-    def _see_to_damage(self, delivery: Delivery) -> None:
-        self._facts.counts.damaged += 1
-        log.warning("damaged message", message_id=delivery.event.id, reason=delivery.damage, bytes=delivery.event.size)
-        if self._dead_letters and delivery.event.id not in self._ledger:
-            self._see_through_beside(Lane((delivery,)), Condemned(delivery.damage or "", ()))
-        else:
-            self._leave(Lane((delivery,)), "damaged", quiet=True)
-
     def _leave(self, lane: Lane, why: str, reason: str = "", *, quiet: bool = False) -> None:
         """Leave what a lane holds to the broker, which delivers it again when its lease ends."""
         if why == "not confirmed" and self._finishing.is_set():
             why = "shutdown"
         for delivery in lane:
-            self._facts.left(why, in_seconds=delivery.expires_at - self._now())
+            self._facts.left(why, receipt=delivery.receipt, in_seconds=delivery.expires_at - self._now())
+            self._facts.leases.pop(delivery.receipt, None)
         if self._outlets.down:
             self._left_in_outage += len(lane)
         elif lane and not quiet and not self._finishing.is_set():

@@ -4,6 +4,7 @@ import asyncio
 import math
 import random
 
+from bridge.delivery.long_polls import LongPolls
 from bridge.delivery.outlets import Outlets
 from bridge.delivery.pace import Backoff, Pace, wait
 from bridge.delivery.pipeline import Pipeline
@@ -12,8 +13,6 @@ from bridge.errors import BridgeError, FixSettingsError, TryAgainError
 from bridge.source import Batch, Source
 from bridge.watch.facts import Facts
 
-EARLY_SHARE = 0.8
-"""An empty answer after less than this share of the wait that was asked for comes from a broker that doesn't hold polls."""
 OUTAGE_FIRST_SECONDS, OUTAGE_CEILING_SECONDS = 1.0, 30.0
 
 
@@ -51,6 +50,7 @@ class Pollers:
         self._pace = pace
         self._rng = rng
         self._now = asyncio.get_running_loop().time
+        self._long_polls = LongPolls(facts, self._now)
         self._stopping = asyncio.Event()
         self._polls: set[asyncio.Task[Batch]] = set()
         self._others: set[asyncio.Task[None]] = set()
@@ -62,16 +62,18 @@ class Pollers:
         of the sink at its first opening.
         """
         self._facts.pollers += 1
-        while not self._stopping.is_set():
-            if self._outlets.down:
-                await self._wait_out_the_outage()
-                continue
-            # A poll that is to show that the connection is there, the first of all among them, doesn't wait for messages.
-            await self._poll(self._wait_seconds if self._facts.rocketmq.ok else 0)
-            await wait(self._pace.resume_at - self._now(), self._stopping)
-        if self._others:
-            await asyncio.wait(self._others)
-        self._facts.pollers -= 1
+        try:
+            while not self._stopping.is_set():
+                if self._outlets.down:
+                    await self._wait_out_the_outage()
+                    continue
+                # A poll that is to show that the connection is there, the first of all among them, doesn't wait for messages.
+                await self._poll(self._wait_seconds if self._facts.rocketmq.ok else 0)
+                await wait(self._pace.resume_at - self._now(), self._stopping)
+            if self._others:
+                await asyncio.wait(self._others)
+        finally:
+            self._facts.pollers -= 1
 
     def stop(self) -> None:
         """Start no poll any more."""
@@ -105,6 +107,7 @@ class Pollers:
             self._room.take(sum(sizes) - reckoned)
             reckoned = sum(sizes)
             if batch and batch.deliveries:
+                self._facts.counts.trials += len(sizes) * trial
                 full = len(sizes) >= asked and not trial
                 if full:
                     self._add_one()
@@ -115,7 +118,7 @@ class Pollers:
             self._room.take(-reckoned)
 
     def _add_one(self) -> None:
-        if len(self._others) + 1 < self._max_pollers:
+        if len(self._others) + 1 < self._max_pollers and self._long_polls.held:
             task = self._tasks.create_task(self._poll_while_full())
             self._others.add(task)
             task.add_done_callback(self._others.discard)
@@ -155,21 +158,17 @@ class Pollers:
 
     def _note_answer(self, batch: Batch, wait_seconds: int) -> None:
         polls = self._facts.counts.polls
+        self._facts.poll_seconds.observe(batch.waited)
         if batch.deliveries and all(self._now() >= self._pipeline.deadline(delivery) for delivery in batch.deliveries):
             self._note_trouble(TryAgainError(_LEASES_ARE_OVER))
             return
         self._facts.rocketmq.works()
         self._pace.note_success()
-        if batch.deliveries:
-            polls["messages"] += 1
-            self._pace.note_held()
-        elif wait_seconds == 0 and self._wait_seconds > 0:  # it was asked not to wait
-            polls["empty"] += 1
-        elif batch.waited < wait_seconds * EARLY_SHARE or wait_seconds == 0:
-            polls["early"] += 1
-            self._pace.note_early()
-        else:
-            polls["empty"] += 1
+        early = wait_seconds > 0 and self._long_polls.are_early(batch, wait_seconds)
+        polls["messages" if batch.deliveries else "early" if early else "empty"] += 1
+        if early or not (batch.deliveries or self._wait_seconds):
+            self._pace.note_nothing_at_once()
+        elif self._long_polls.held:
             self._pace.note_held()
 
     def _note_trouble(self, problem: BridgeError) -> None:

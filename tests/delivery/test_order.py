@@ -5,12 +5,13 @@ import random
 from collections.abc import Sequence
 
 from bridge.delivery.engine import Rules
+from bridge.emulator.queues import Subscription
 from bridge.errors import TryAgainError
 from bridge.event import Event
 from bridge.sinks import CONFIRMED, Again, Outcome
 from bridge.testing import MemorySink
 from worlds.virtual_time import run
-from worlds.world import StillOut, world
+from worlds.world import GROUP, TOPIC, StillOut, world
 
 
 def shard_and_number(event: Event) -> tuple[str, int]:
@@ -65,6 +66,47 @@ def test_an_unknown_answer_holds_its_shard() -> None:
             answer.answers[0].set_result(CONFIRMED)
             await w.until(lambda: w.acked == ids, seconds=2)
             assert w.sink.sent == ids
+
+    run(main())
+
+
+def test_a_shard_goes_on_when_all_sinks_have_confirmed() -> None:
+    async def main() -> None:
+        slow = MemorySink()
+        slow.hold.clear()
+        async with world(others={"slow": slow}, rules=Rules(ordered=True)) as w:
+            ids = w.source.publish("a 0", "a 1", shard="a")
+            await asyncio.sleep(100)
+            assert (w.sink.sent, slow.sent, w.acked) == (ids[:1], ids[:1], [])
+            slow.hold.set()
+            await w.until(lambda: w.acked == ids, seconds=2)
+            assert w.sink.sent == slow.sent == ids
+
+    run(main())
+
+
+def test_more_of_a_shard_is_left_while_an_answer_from_before_its_lease_ended_is_out() -> None:
+    async def main() -> None:
+        answer = StillOut(lambda event: event.body == "a 0")
+        async with world(MemorySink(answer), lease=10, rules=Rules(ordered=True)) as w:
+            broker, ordered = w.source.broker, Subscription(ordered=True)
+            ids = w.source.publish("a 0", "a 1", shard="a")
+            await asyncio.sleep(5)
+            w.engine.pollers.stop()
+            w.engine.pollers.cut()  # another replica is given both next, and acks the first only
+            await asyncio.sleep(10)
+            first, _ = broker.consume(w.source.now(), TOPIC, GROUP, count=2, subscription=ordered)
+            assert not broker.ack(w.source.now(), TOPIC, GROUP, [first.receipt_handle])
+            await asyncio.sleep(10)
+            batch = await w.source.receive(16, 0)
+            await w.engine.pipeline.deliver(batch.deliveries)
+            assert [delivery.event.id for delivery in batch.deliveries] == ids[1:]
+            assert w.facts.counts.left == {"shard busy": 1}
+            answer.answers[0].set_result(CONFIRMED)
+            await asyncio.sleep(10)
+            batch = await w.source.receive(16, 0)
+            await w.engine.pipeline.deliver(batch.deliveries)
+            assert w.sink.sent == w.acked == ids
 
     run(main())
 

@@ -1,7 +1,8 @@
 """Promises 3, 4 and 6: deadlines, outages, and what is only one event's trouble."""
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -9,9 +10,10 @@ from bridge.delivery.engine import Rules
 from bridge.errors import SinkDownError
 from bridge.event import Event
 from bridge.sinks import CONFIRMED, Again, Outcome, Refused, Unknown
+from bridge.source import Batch
 from bridge.testing import MemorySink
 from worlds.virtual_time import run
-from worlds.world import world
+from worlds.world import StillOut, world
 
 
 def poison(event: Event) -> Outcome:
@@ -121,6 +123,82 @@ class Unprobed(MemorySink):
 
     async def probe(self) -> None:
         return
+
+
+def always(outcome: Outcome) -> Callable[[], Callable[[Event], Outcome]]:
+    return lambda: lambda _: outcome
+
+
+OUTAGES: dict[str, tuple[type[MemorySink], Callable[[], Callable[[Event], Outcome]] | None]] = {
+    "no connection, and it says so when probed": (MemorySink, None),
+    "no connection, and a probe tells nothing": (Unprobed, None),
+    "503 for every event": (Unprobed, always(Again("503"))),
+    "every event refused": (Unprobed, always(Refused("400"))),
+    "no answer before it is over": (Unprobed, StillOut),
+}
+
+
+@pytest.mark.parametrize("kind", OUTAGES)
+def test_in_an_outage_of_ten_leases_no_message_is_delivered_more_than_twice_but_for_lone_probes_which_are_counted(
+    kind: str,
+) -> None:
+    sink_class, make_answer = OUTAGES[kind]
+
+    async def main() -> None:
+        sink, answer = sink_class(), make_answer() if make_answer else None
+        async with world(sink, rules=Rules(max_bytes=64 << 20)) as w:
+            deliveries, probes = Counter[str](), Counter[str]()
+            receive = w.source.receive
+
+            async def counting(max_messages: int, wait_seconds: int) -> Batch:
+                batch = await receive(max_messages, wait_seconds)
+                ids = [delivery.event.id for delivery in batch.deliveries]
+                deliveries.update(ids)
+                if max_messages == 1:
+                    probes.update(ids)
+                return batch
+
+            w.source.receive = counting  # type: ignore[method-assign]
+            sink.hold.clear()
+            ids = w.source.publish(*(f"m{number}" for number in range(500)))
+            await w.until(lambda: w.facts.counts.received >= 8 * 16, seconds=5)
+            assert w.facts.pollers == 8  # each with a batch in its hands
+            if answer:
+                sink.answer = answer
+            else:
+                sink.trouble = SinkDownError("no connection")
+            sink.hold.set()
+            await asyncio.sleep(10 * 300)
+            assert not w.acked
+            assert sum(probes.values()) == w.facts.counts.trials
+            sink.trouble, sink.answer = None, lambda _: CONFIRMED
+            for one in answer.answers if isinstance(answer, StillOut) else ():
+                one.set_result(CONFIRMED)
+            await w.until(lambda: not w.outlets.down, seconds=31)
+            await w.until(lambda: w.backlog == 0, seconds=400)
+            assert len(w.acked) == len(ids)
+            assert max((deliveries - probes).values()) <= 2
+            assert sum((deliveries - probes).values()) <= 500 + 8 * 16
+
+    run(main())
+
+
+def test_what_several_pollers_hold_when_an_outage_begins_is_delivered_when_it_ends_within_the_lease() -> None:
+    async def main() -> None:
+        async with world() as w:
+            w.sink.hold.clear()
+            ids = w.source.publish(*(f"m{number}" for number in range(400)))
+            await w.until(lambda: w.facts.counts.received >= 4 + 7 * 16, seconds=5)  # each poller has a batch in its hands
+            w.sink.trouble = SinkDownError("no connection")
+            w.sink.hold.set()
+            await asyncio.sleep(200)
+            assert w.facts.beside == w.facts.counts.received  # all that is held waits for its turn
+            w.sink.trouble = None
+            await w.until(lambda: sorted(w.acked) == sorted(ids), seconds=31)
+            assert w.facts.counts.received == 400
+            assert not w.facts.counts.trials
+
+    run(main())
 
 
 def test_without_a_probe_one_held_message_at_a_time_tries_the_sink_ever_more_rarely() -> None:

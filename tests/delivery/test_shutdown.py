@@ -146,6 +146,22 @@ def test_during_an_outage_what_is_parked_is_left_at_once() -> None:
     run(main())
 
 
+def test_nobody_waits_for_a_dead_letter_sink_that_never_opens() -> None:
+    class NeverOpen(MemorySink):
+        async def open(self) -> None:
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        async with world(dead_letters=NeverOpen()) as w:
+            ids = w.source.publish("a")
+            await asyncio.sleep(1)
+            w.engine.interrupt()
+            assert await end_of(w) < 0.1
+            assert w.acked == ids
+
+    run(main())
+
+
 def test_with_the_broker_gone_an_idle_bridge_ends_at_once() -> None:
     async def main() -> None:
         async with world() as w:

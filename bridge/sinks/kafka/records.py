@@ -63,6 +63,8 @@ class RecordWriter:
             value = event.data
             headers = [("content-type", str(event.attributes["datacontenttype"]).encode())]
             headers += [(f"ce_{name}", text.encode()) for name, text in event.header_attributes.items()]
+        if event.trace_headers:
+            headers += [(name, text.encode()) for name, text in event.trace_headers]
         text = self._key_of(event)
         # What is no text in UTF-8 (half of a surrogate pair) still is a key.
         key = None if text is None else text.encode(errors="surrogatepass")

@@ -39,15 +39,17 @@ def groups(mode: str, batch_max: int, events: Sequence[Event]) -> Iterator[Seque
 
 def written(mode: str, events: Sequence[Event]) -> Written:
     """The events of one group as a request."""
+    # A request belongs to one trace, and each event of a batch to its own.
+    trace = dict(events[0].trace_headers) if len(events) == 1 else {}
     if mode == "batch" and (element_type := _element_type(events[0])):
         content_type = BATCH_TYPE if element_type == CLOUDEVENTS_TYPE else element_type
         body = b"[" + b",".join(event.structured() for event in events) + b"]"
-        return _written(_batch_id(events), content_type, {}, body)
+        return _written(_batch_id(events), content_type, trace, body)
     (event,) = events
     if mode == "binary":
         attributes = {f"ce-{name}": header_value(value) for name, value in event.header_attributes.items()}
-        return _written(event.id, str(event.attributes["datacontenttype"]), attributes, event.data)
-    return _written(event.id, event.media_type, {}, event.structured())
+        return _written(event.id, str(event.attributes["datacontenttype"]), {**attributes, **trace}, event.data)
+    return _written(event.id, event.media_type, trace, event.structured())
 
 
 def header_value(text: str) -> str:
@@ -55,10 +57,10 @@ def header_value(text: str) -> str:
     return quote(text, safe=_SAFE, errors="replace")
 
 
-def _written(message_id: str, content_type: str, attributes: Mapping[str, str], body: bytes) -> Written:
+def _written(message_id: str, content_type: str, more: Mapping[str, str], body: bytes) -> Written:
     name = header_value(message_id)
     headers = {"Content-Type": content_type, "webhook-id": name, "Idempotency-Key": name}
-    return Written(name, {**headers, **attributes}, body)
+    return Written(name, {**headers, **more}, body)
 
 
 def _element_type(event: Event) -> str | None:

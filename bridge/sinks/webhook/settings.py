@@ -172,6 +172,8 @@ def _read_headers(text: str) -> dict[str, str]:
             headers = json.loads(text, object_pairs_hook=_once_each)
         except json.JSONDecodeError as problem:
             raise ValueError(f"is no JSON: {problem.msg} at character {problem.pos}") from None
+        except RecursionError:
+            raise ValueError("is JSON with too many levels") from None
         if not all(isinstance(value, str) for value in headers.values()):
             raise ValueError('should be a JSON object with strings as values: {"Name": "value"}')
         return dict(headers)

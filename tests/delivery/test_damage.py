@@ -1,0 +1,92 @@
+"""Promises 5 and 6: what can't be read, in its place among what can."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+from bridge.delivery.engine import Rules
+from bridge.source import Batch, Delivery
+from bridge.testing import MemorySink
+from worlds.virtual_time import run
+from worlds.world import World, world
+
+ORDERED = Rules(ordered=True)
+
+
+def damage(w: World, arrives: Callable[[Delivery], Delivery]) -> None:
+    receive = w.source.receive
+
+    async def damaging(max_messages: int, wait_seconds: int) -> Batch:
+        batch = await receive(max_messages, wait_seconds)
+        return replace(batch, deliveries=[arrives(delivery) for delivery in batch.deliveries])
+
+    w.source.receive = damaging  # type: ignore[method-assign]
+
+
+def unreadable(body: str, *, deliveries: int, shard: str = "") -> Callable[[Delivery], Delivery]:
+    """That message arrives damaged, so many times; its shard is unknown when it is not given."""
+
+    def arrives(delivery: Delivery) -> Delivery:
+        broken = delivery.event.body == body and delivery.consumed_times <= deliveries
+        return replace(delivery, damage="its XML is broken", shard=shard) if broken else delivery
+
+    return arrives
+
+
+def bodies(sink: MemorySink) -> list[str]:
+    return [str(event.body) for event in sink.confirmed]
+
+
+def test_what_follows_damage_of_an_unknown_shard_waits_for_it_to_come_again() -> None:
+    async def main() -> None:
+        async with world(lease=60, rules=ORDERED) as w:
+            damage(w, unreadable("a 0", deliveries=1))
+            for number in range(3):
+                w.source.publish(f"a {number}", shard="a")
+            await w.until(lambda: len(w.acked) == 3, seconds=70)
+            assert bodies(w.sink) == ["a 0", "a 1", "a 2"]
+
+    run(main())
+
+
+def test_what_can_never_be_read_holds_others_of_its_batch_for_one_lease() -> None:
+    async def main() -> None:
+        async with world(lease=60, rules=ORDERED) as w:
+            damage(w, unreadable("a 0", deliveries=1000))
+            w.source.publish("a 0", shard="a")
+            w.source.publish("b 0", shard="b")
+            await w.until(lambda: bodies(w.sink) == ["b 0"], seconds=70)
+            await w.until(lambda: len(w.acked) == 1, seconds=5)
+
+    run(main())
+
+
+def test_damage_of_a_known_shard_is_buried_in_its_place() -> None:
+    async def main() -> None:
+        letters = MemorySink()
+        letters.hold.clear()
+        async with world(lease=60, dead_letters=letters, rules=ORDERED) as w:
+            damage(w, unreadable("a 1", deliveries=1, shard="a"))
+            ids = [w.source.publish(f"a {number}", shard="a")[0] for number in range(3)]
+            w.source.publish("b 0", shard="b")
+            await asyncio.sleep(10)
+            assert sorted(bodies(w.sink)) == ["a 0", "b 0"]
+            letters.hold.set()
+            await w.until(lambda: len(w.acked) == 4, seconds=1)
+            assert bodies(w.sink)[-1] == "a 2"
+            assert [event.id for event in letters.confirmed] == [ids[1]]
+
+    run(main())
+
+
+def test_damage_of_a_known_shard_that_nobody_buries_stops_that_shard_only() -> None:
+    async def main() -> None:
+        async with world(lease=60, rules=ORDERED) as w:
+            damage(w, unreadable("a 1", deliveries=1000, shard="a"))
+            for number in range(3):
+                w.source.publish(f"a {number}", shard="a")
+                w.source.publish(f"b {number}", shard="b")
+            await asyncio.sleep(200)
+            assert sorted(bodies(w.sink)) == ["a 0", "b 0", "b 1", "b 2"]
+
+    run(main())
