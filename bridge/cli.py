@@ -3,27 +3,27 @@
 import argparse
 import asyncio
 import io
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
-from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from bridge import __version__, sinks
-from bridge.environment import PREFIX, split_flags, without_credentials
+from bridge.environment import PREFIX, split_flags
 from bridge.errors import BridgeError, FixSettingsError
 from bridge.settings import (
     EmulatorSettings,
-    Loaded,
     PublishSettings,
     RunSettings,
     is_boolean,
     is_secret,
     load,
     settings_of,
+    shown,
 )
 from bridge.watch import logs
 
@@ -118,6 +118,13 @@ def _parser() -> argparse.ArgumentParser:
         "demo", _demo, "broker, publisher and bridge in one process, until Ctrl-C", _list_of(RunSettings, EmulatorSettings)
     )
     demo.add_argument("--messages", type=_count, metavar="N", help="publish N messages, deliver them, and exit")
+    check = add(
+        "check",
+        _check,
+        "try out the settings of run; nothing is consumed or sent; exit code 1: something is wrong",
+        _list_of(RunSettings),
+    )
+    check.add_argument("--json", action="store_true", help="print one JSON document instead of a line for each finding")
     add("emulator", _emulator, "a local ApsaraMQ for RocketMQ, until Ctrl-C", _list_of(EmulatorSettings))
     publish = add("publish", _publish, "publish messages, and print the id of each", _list_of(PublishSettings))
     publish.add_argument("body", nargs="?", help="the body; without it, each line of standard input is one")
@@ -190,6 +197,23 @@ def _demo(options: argparse.Namespace, flags: Sequence[str]) -> int:
     return DRAINED
 
 
+def _check(options: argparse.Namespace, flags: Sequence[str]) -> int:
+    from bridge.check import check  # noqa: PLC0415 - as above
+    from bridge.check.findings import Finding, any_wrong, as_json, as_text  # noqa: PLC0415 - as above
+
+    settings = load(RunSettings, flags).settings
+    logs.configure(level=settings.log.level, form=settings.log.format)
+    logging.disable()  # what is wrong is told once, and not by each library in its own way, too
+    findings: list[Finding] = []
+
+    async def run() -> None:
+        findings.extend(await check(settings))
+
+    _loop(run())
+    print(as_json(findings) if options.json else as_text(findings))
+    return CRASHED if any_wrong(findings) else DRAINED
+
+
 def _emulator(_: argparse.Namespace, flags: Sequence[str]) -> int:
     from bridge.demo import emulator_for  # noqa: PLC0415 - as above
 
@@ -234,9 +258,9 @@ def _publish(options: argparse.Namespace, flags: Sequence[str]) -> int:
 
 def _config(_: argparse.Namespace, flags: Sequence[str]) -> int:
     loaded = load(RunSettings, flags)
-    for name, field in settings_of(type(loaded.settings)).items():
-        value = loaded.values.get(name)
-        print(f"{name}={_shown(loaded, name, secret=is_secret(field))}  # {value.given_by if value else 'default'}")
+    for setting in shown(loaded.settings):
+        value = loaded.values.get(setting.name)
+        print(f"{setting.name}={setting.value}  # {value.given_by if value else 'default'}")
     return DRAINED
 
 
@@ -254,12 +278,3 @@ def _sinks(_: argparse.Namespace, flags: Sequence[str]) -> int:
         for line in _settings_lines(settings_of(model, f"{PREFIX}{name.upper()}__")):
             print(line)
     return DRAINED
-
-
-def _shown(loaded: Loaded[RunSettings], name: str, *, secret: bool) -> str:
-    value: Any = loaded.settings
-    for level in name.removeprefix("BRIDGE_").lower().split("__"):
-        value = getattr(value, level)
-    if value is None:
-        return ""
-    return "********" if secret or isinstance(value, SecretStr) else without_credentials(str(value))

@@ -71,7 +71,6 @@ async def demo(flags: Sequence[str], *, messages: int | None) -> None:
             asyncio.get_running_loop().add_signal_handler(number, service.interrupt)
         async with client_for(settings.rocketmq, max_connections=1) as client:
             feeding = asyncio.create_task(_feed(client, emulator, service, messages))
-            sys.stderr.write(f"the broker is {emulator.url}, its topic is {TOPIC}; Ctrl-C ends the demo\n")
             try:
                 await service.run()
             finally:
@@ -98,6 +97,9 @@ def _settings(flags: Sequence[str], face: EmulatorFace, url: str) -> RunSettings
 async def _feed(client: Client, emulator: Emulator, service: Service, messages: int | None) -> None:
     """Publish, and end the service when so many messages have been delivered and acked, or when it can't go on."""
     try:
+        page = await service.url
+        sys.stderr.write(f"the broker is {emulator.url}, its topic is {TOPIC}; Ctrl-C ends the demo\n")
+        sys.stderr.write(f"see how it goes: {page}\n")
         for number in count(1):
             await _publish(client, number)
             if messages is None:

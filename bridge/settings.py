@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretBytes, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretBytes,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -53,9 +63,15 @@ class Endpoint(Section):
         pattern=r"^[A-Za-z0-9_-]{1,128}$",
         description="the instance, MQ_INST_…; not set for an instance without a namespace",
     )
-    access_key_id: str = Field(pattern=r"^[!-~]+$", description="the access key's id")
-    access_key_secret: SecretStr = Field(description="the access key's secret")
+    access_key_id: str | None = Field(
+        default=None,
+        pattern=r"^[!-~]+$",
+        description="the access key's id; without a key, the Alibaba Cloud default credentials chain is asked (environment, "
+        "OIDC role in a cluster, instance role), which needs the extra credentials",
+    )
+    access_key_secret: SecretStr | None = Field(default=None, validate_default=True, description="the access key's secret")
     security_token: SecretStr | None = Field(default=None, description="the token of a temporary access key (STS)")
+    _key_files: dict[str, Path] = PrivateAttr(default_factory=dict)
     ca_file: Path | None = Field(
         default=None, description="a PEM file with the CA that the endpoint's certificate is checked against"
     )
@@ -77,6 +93,33 @@ class Endpoint(Section):
         if value and not re.fullmatch(r"[!-~]+", value.get_secret_value()):
             raise ValueError("should be one word of visible ASCII characters")
         return value
+
+    @field_validator("access_key_secret")
+    @classmethod
+    def _makes_a_key(cls, value: SecretStr | None, info: Any) -> SecretStr | None:
+        if "access_key_id" in info.data and (value is None) != (info.data["access_key_id"] is None):
+            raise ValueError("BRIDGE_ROCKETMQ__ACCESS_KEY_ID and __ACCESS_KEY_SECRET should both be set, or neither")
+        return value
+
+    @field_validator("security_token")
+    @classmethod
+    def _belongs_to_a_key(cls, value: SecretStr | None, info: Any) -> SecretStr | None:
+        if value and info.data.get("access_key_secret", value) is None:
+            raise ValueError("a token needs the key that it belongs to, BRIDGE_ROCKETMQ__ACCESS_KEY_ID and __ACCESS_KEY_SECRET")
+        return value
+
+    @property
+    def key_files(self) -> Mapping[str, Path]:
+        """The files of the secrets folder that the access key came from, by the name of the field; empty for other sources."""
+        return self._key_files
+
+    def note_key_files(self, values: Mapping[str, Value]) -> None:
+        """Learn from what was given, by variable name, which of the key's fields came from files."""
+        for field in ("access_key_id", "access_key_secret", "security_token"):
+            name = f"{PREFIX}ROCKETMQ__{field}".upper()
+            path = Path(values[name].given_by) if name in values else Path()
+            if path.name.upper() == name:
+                self._key_files[field] = path
 
     @field_validator("ca_file")
     @classmethod
@@ -160,6 +203,71 @@ class DeadLetter(Section):
     )
 
 
+class LedgerSettings(Section):
+    """Where it is shared what was confirmed and not yet acked."""
+
+    redis_url: SecretStr | None = Field(
+        default=None,
+        description="share what is confirmed and not yet acked with other replicas, and across restarts: a Redis, as redis://, "
+        "rediss:// (TLS) or unix://; needs the extra redis",
+    )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_the_url_of_a_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        try:
+            parts = urlsplit(value.get_secret_value())
+            _ = parts.port
+        except ValueError:  # whose text may hold a piece of the password
+            raise ValueError("should be a URL, with / # ? @ : in user name and password percent-encoded") from None
+        if not (parts.path if parts.scheme == "unix" else parts.hostname and parts.scheme in ("redis", "rediss")):
+            raise ValueError("should begin with redis:// or rediss:// and name a host, or with unix:// and name a socket")
+        return value
+
+
+class Management(Section):
+    """The management API, asked beside the delivery: who is connected, and how far the group is behind."""
+
+    enabled: bool = Field(
+        default=False,
+        description="ask the management API now and then who is connected and how far the group is behind; needs the extra "
+        "management",
+    )
+    region: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9-]+$",
+        description="the region whose management API is asked, as cn-hangzhou; that of the HTTP endpoint's name when not set",
+    )
+    endpoint: str | None = Field(
+        default=None,
+        pattern=r"^(https?://)?[A-Za-z0-9.:\[\]-]+/?$",
+        description="its endpoint, ons.<region>.aliyuncs.com when not set; in a VPC, ons-vpc.<region>.aliyuncs.com",
+    )
+    interval_seconds: float = Field(
+        default=60, ge=5, le=3600, description="how often it is asked, with two calls; the account has 10 calls a second"
+    )
+    required: bool = Field(default=False, description="let /healthz fail while it says that the group is offline")
+
+    @field_validator("required")
+    @classmethod
+    def _is_asked(cls, value: bool, info: Any) -> bool:  # noqa: FBT001 - pydantic calls it so
+        if value and not info.data.get("enabled", True):
+            raise ValueError("needs BRIDGE_MANAGEMENT__ENABLED")
+        return value
+
+
+class Tracing(Section):
+    """Whether messages' traces go on through the bridge; where spans go is said by OpenTelemetry's own variables."""
+
+    enabled: bool = Field(
+        default=False,
+        description="continue the traces of messages (their property traceparent) to the sinks, and export spans by OTLP over "
+        "HTTP, as OTEL_EXPORTER_OTLP_ENDPOINT and the other OTEL_… variables say; needs the extra otel",
+    )
+
+
 class Http(Section):
     """Where health is served."""
 
@@ -222,6 +330,9 @@ class RunSettings(_Settings):
     dead_letter: DeadLetter
     event: EventForm
     delivery: DeliveryRules
+    ledger: LedgerSettings
+    management: Management
+    tracing: Tracing
     http: Http
     log: Log
     shutdown: Shutdown
@@ -311,6 +422,8 @@ def load(
         mistakes += chosen.contradictions(settings)
     if mistakes or settings is None:
         raise FixSettingsError("\n".join(mistakes))
+    if isinstance(settings, RunSettings | PublishSettings):
+        settings.rocketmq.note_key_files(values)
     return Loaded(settings, {name: value for name, value in values.items() if name in fields})
 
 
@@ -437,6 +550,30 @@ def _put(tree: dict[str, Any], name: str, text: str) -> None:
 
 
 # ---- what is said of them --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A setting in force, as it may be shown to anybody."""
+
+    name: str
+    value: str
+    """Empty when it is not set; a secret is hidden."""
+    default: bool
+    """Whether it is as it would be if nobody had set it."""
+
+
+def shown(settings: BaseModel) -> Iterator[Shown]:
+    """Every setting in force, in the order in which they are documented."""
+    for name, field in settings_of(type(settings)).items():
+        value: Any = settings
+        for level in name.removeprefix(PREFIX).lower().split("__"):
+            value = getattr(value, level)
+        if value is None:
+            text = ""
+        else:
+            text = "********" if is_secret(field) or isinstance(value, SecretStr) else without_credentials(str(value))
+        yield Shown(name=name, value=text, default=bool(value == field.default))
 
 
 def is_secret(field: FieldInfo) -> bool:

@@ -9,6 +9,7 @@ from unittest.mock import patch
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from bridge import cli
 from bridge.environment import proxy_for, without_credentials
@@ -80,7 +81,7 @@ def test_each_value_is_taken_from_its_own_source(folder: Path, secrets: Path) ->
         "BRIDGE_EVENT__TYPE": "",
     }
     got = loaded(folder, environ, ["--log.format=json", "--event.type="])
-    assert got.settings.rocketmq.access_key_secret.get_secret_value() == "from-.env"
+    assert got.settings.rocketmq.access_key_secret == SecretStr("from-.env")
     assert (got.settings.event.type, got.settings.log.level, got.settings.log.format) == ("from .env", "error", "json")
     givers = {name: got.values[name].given_by for name in ("BRIDGE_EVENT__TYPE", "BRIDGE_LOG__LEVEL", "BRIDGE_LOG__FORMAT")}
     assert givers == {
@@ -108,7 +109,7 @@ def test_a_dotenv_that_an_editor_began_with_a_byte_order_mark_is_read_whole(fold
 def test_a_flag_may_stand_alone_for_true_and_its_value_may_look_like_a_flag(folder: Path) -> None:
     got = loaded(folder, flags=["--rocketmq.ordered", "--rocketmq.tag", "--x", "--rocketmq.access-key-secret", "--log.level"])
     assert (got.settings.rocketmq.ordered, got.settings.rocketmq.tag) == (True, "--x")
-    assert got.settings.rocketmq.access_key_secret.get_secret_value() == "--log.level"
+    assert got.settings.rocketmq.access_key_secret == SecretStr("--log.level")
 
 
 def test_what_nobody_sets_has_the_documented_default(folder: Path) -> None:

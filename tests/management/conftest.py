@@ -1,0 +1,13 @@
+"""An emulator for every test that wants one."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bridge.emulator.server import Emulator
+
+
+@pytest.fixture
+async def emulator() -> AsyncIterator[Emulator]:
+    async with Emulator() as running:
+        yield running

@@ -1,0 +1,80 @@
+"""Probes are right under load, and cheap."""
+
+import asyncio
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bridge.emulator.server import Emulator
+from bridge.testing import MemorySink
+from bridge.watch.face import Face
+from bridge.watch.facts import Facts, Phase
+from outside.command import GROUP, TOPIC
+from outside.test_health import Probe, running
+from outside.waiting import until, until_seen
+
+CPU_SECONDS = 200e-6
+"""Twice what it may cost: other machines are slower."""
+
+
+async def test_probed_200_times_a_second_under_load_every_report_is_true(tmp_path: Path) -> None:
+    """Of what flows, no more was acked than confirmed, and no more confirmed than received; nothing ever grows less."""
+    flowing = True
+
+    async def publish(emulator: Emulator) -> int:
+        number = 0
+        while flowing:
+            for _ in range(32):
+                emulator.publish(TOPIC, f"{number}")
+                number += 1
+            await until(lambda: emulator.broker.book(emulator.now(), TOPIC, GROUP).backlog < 200)
+        return number
+
+    async with Emulator() as emulator, running(emulator, tmp_path, sink=MemorySink()) as (_, probe):
+        await until_seen(probe.ready)
+        publishing = asyncio.create_task(publish(emulator))
+        reports: list[Any] = []
+        begun = time.monotonic()
+        while (elapsed := time.monotonic() - begun) < 3:
+            due = round(elapsed * 200) - len(reports)
+            for status, report in await asyncio.gather(*(probe.health() for _ in range(due))):
+                assert (status, report["status"]) == (200, "ok")
+                reports.append(report["messages"])
+            await asyncio.sleep(0.005)
+        flowing = False
+        published = await publishing
+        await until(lambda: emulator.broker.book(emulator.now(), TOPIC, GROUP).acked == published)
+
+        async def all_acked() -> bool:
+            return bool((await probe.health())[1]["messages"]["acked"] == published)
+
+        await until_seen(all_acked)
+    assert len(reports) > 500
+    assert all(messages["acked"] <= messages["confirmed"] <= messages["received"] for messages in reports)
+    received = sorted(messages["received"] for messages in reports)
+    assert received[0] < received[-1] - 1000
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz"])
+async def test_a_probe_is_cheap(path: str) -> None:
+    """In processor time of the thread that answers, on a connection that is kept; the least of several rounds counts."""
+    facts = Facts(["kafka", "webhook"], dead_letters=True, shared_ledger=True)
+    facts.phase = Phase.RUNNING
+    for component in facts.components:
+        component.works()
+    async with Face(facts, host="127.0.0.1", port=0, labels={}) as face, aiohttp.ClientSession() as session:
+        (thread,) = [thread for thread in threading.enumerate() if thread.name == "health"]
+        assert thread.ident is not None
+        clock = time.pthread_getcpuclockid(thread.ident)
+        probe = Probe(session, face.port)
+        costs = []
+        for _ in range(10):
+            before = time.clock_gettime(clock)
+            for _ in range(100):
+                assert (await probe.get(path))[0] == 200
+            costs.append((time.clock_gettime(clock) - before) / 100)
+    assert min(costs) <= CPU_SECONDS

@@ -1,0 +1,40 @@
+"""What a scrape of a running bridge says of what only a broker and a Service can bring about."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from bridge import service
+from bridge.emulator.server import Emulator
+from bridge.rocketmq.credentials import Credentials
+from bridge.rocketmq.credentials.in_force import CredentialsInForce
+from bridge.testing import MemorySink
+from outside.command import GROUP, TOPIC
+from outside.test_health import running
+from outside.waiting import until
+
+LABELS = f'group="{GROUP}",topic="{TOPIC}"'
+
+
+async def test_latency_counts_from_the_publishing_by_the_brokers_clock_and_units_by_its_bill(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever the two clocks show."""
+    expire_at = time.time() + 3600
+    temporary = Credentials(access_key_id="AKID", access_key_secret="SECRET", expires_at=expire_at)
+    monkeypatch.setattr(service, "credentials_for", lambda _: CredentialsInForce(temporary))
+    async with Emulator() as emulator:
+        emulator.faults.clock_offset_seconds = 600
+        emulator.publish(TOPIC, "x" * 10_000)
+        await asyncio.sleep(0.5)  # it is to be so old
+        async with running(emulator, tmp_path, sink=MemorySink()) as (_, probe):
+            await until(lambda: emulator.broker.book(emulator.now(), TOPIC, GROUP).acked == 1)
+            status, text = await probe.get("/metrics")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    values = {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+    assert status == 200
+    assert 0.5 <= values[f"bridge_end_to_end_latency_seconds_sum{{{LABELS}}}"] < 5  # a Date header is exact to a second
+    assert values[f"bridge_billed_units_total{{{LABELS}}}"] >= 3
+    assert values[f"bridge_credentials_remaining_seconds{{{LABELS}}}"] == pytest.approx(3600, abs=60)
