@@ -136,7 +136,9 @@ class Message:
 
     def trouble(self) -> str:
         """What is the matter with it, for a person."""
-        damaged = f"{self.damage.value}, {self.damaged_deliveries} times from {self}#{self.damaged_from} on" if self.damage else ""
+        damaged = (
+            f"{self.damage.value}, {self.damaged_deliveries} times from {self}#{self.damaged_from} on" if self.damage else ""
+        )
         refused = f"refused by {','.join(sorted(self.refused_by))}" if self.refused_by else ""
         fails = f"fails at {','.join(sorted(self.fails_at))}" if self.fails_at else ""
         return f"{self} is {damaged or refused or fails or 'sound'}"
