@@ -68,7 +68,8 @@ class BrokerSide:
         properties = {"__SHARDINGKEY": message.shard} if message.shard else {}
         body = str(message).ljust(message.size)
         message.id = self._broker.publish(self.now(), TOPIC, body, properties=properties).message_id
-        self.messages[message.id] = self.messages[_id_without_id(body)] = message
+        message.id_unread = f"damaged-{hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()}"
+        self.messages[message.id] = self.messages[message.id_unread] = message
         self._story.tell(story.Published(message))
         self._serve()
 
@@ -284,11 +285,6 @@ class _Exchange(Generic[R]):
             self.answer.set_exception(said)
         else:
             self.answer.set_result(said)
-
-
-def _id_without_id(body: str) -> str:
-    """What a message is called whose id can't be read."""
-    return f"damaged-{hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()}"
 
 
 def _as_it_arrives(delivered: Delivered, consumed: Consumed) -> Consumed | Damaged:

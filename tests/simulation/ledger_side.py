@@ -41,7 +41,7 @@ class LedgerEnd:
         await self._ask(take)
         for message_id, sinks in zip(message_ids, entries, strict=True):
             if sinks:
-                self._side.story.tell(story.Recalled(self._life, self._side.messages[message_id], sorted(sinks)))
+                self._side.story.tell(story.Recalled(self._life, self._side.messages[message_id], message_id, sorted(sinks)))
         return entries
 
     async def write(self, entries: Mapping[str, frozenset[str]]) -> None:

@@ -124,10 +124,16 @@ class Message:
     """The first of them."""
     id: str = ""
     """Given by the broker."""
+    id_unread: str = ""
+    """What it is called where its id can't be read."""
 
     def is_damaged(self, times: int) -> bool:
         """Whether that delivery arrives damaged."""
         return self.damage is not None and 0 <= times - self.damaged_from < self.damaged_deliveries
+
+    def identity(self, times: int) -> str:
+        """What that delivery is known by."""
+        return self.id_unread if self.damage is Damage.WITHOUT_ID and self.is_damaged(times) else self.id
 
     @property
     def sound(self) -> bool:

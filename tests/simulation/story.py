@@ -12,6 +12,11 @@ class Delivered(NamedTuple):
     message: Message
     times: int
 
+    @property
+    def identity(self) -> str:
+        """What the process knows it by: where the id can't be read, it is another message, as far as one can tell."""
+        return self.message.identity(self.times)
+
     def __str__(self) -> str:
         return f"{self.message}#{self.times}"
 
@@ -179,6 +184,7 @@ class Recalled(NamedTuple):
 
     life: str
     message: Message
+    identity: str
     sinks: Sequence[str]
 
 

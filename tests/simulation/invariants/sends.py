@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from simulation import story
-from simulation.plan import ClockSet, Fault, Frozen, Message, Plan
+from simulation.plan import ClockSet, Fault, Frozen, Plan
 from simulation.story import Delivered, Letter, in_words
 
 
@@ -47,8 +47,8 @@ class NotSentAgain:
     one lease, what it has refused (promise 6), but for the one time more that tells refusals from an outage."""
 
     def __init__(self, plan: Plan) -> None:
-        self._last: dict[tuple[str, str, Message], str] = {}
-        self._letters: dict[tuple[str, str, Message], Letter | None] = {}
+        self._last: dict[tuple[str, str, str], str] = {}
+        self._letters: dict[tuple[str, str, str], Letter | None] = {}
         self._out: set[Delivered] = set()
         self._stale: set[Delivered] = set()
         """Deliveries that were out when the broker's clock was set: they may come after a later one."""
@@ -59,7 +59,7 @@ class NotSentAgain:
     def on_sent(self, _: float, entry: story.Sent) -> str | None:
         self._calls[entry.sink, entry.call] = entry.deliveries
         for delivered, letter in zip(entry.deliveries, entry.letters, strict=True):
-            who = entry.life, entry.sink, delivered.message
+            who = entry.life, entry.sink, delivered.identity
             last = self._last.get(who)
             if last == "confirmed" and letter is not None and letter != self._letters[who]:
                 last = None  # another sink has refused it since, which is another letter
@@ -83,17 +83,17 @@ class NotSentAgain:
             self._stale |= self._out
 
     def on_recalled(self, _: float, entry: story.Recalled) -> None:
-        for sink in entry.sinks if entry.message.damage is None else ():  # another id, when it couldn't be read
-            self._last[entry.life, sink, entry.message] = "confirmed"
+        for sink in entry.sinks:
+            self._last[entry.life, sink, entry.identity] = "confirmed"
 
     def on_told(self, _: float, entry: story.Told) -> None:
-        self._last[entry.life, entry.sink, entry.delivered.message] = entry.outcome
+        self._last[entry.life, entry.sink, entry.delivered.identity] = entry.outcome
         if entry.outcome == "refused":
             self._refusals[entry.sink, entry.delivered] += 1
 
     def on_sinkdown(self, _: float, entry: story.SinkDown) -> None:
         for delivered in self._calls.get((entry.sink, entry.call), ()):
-            self._last[entry.life, entry.sink, delivered.message] = "down"
+            self._last[entry.life, entry.sink, delivered.identity] = "down"
 
 
 class NoSendIsCancelled:
