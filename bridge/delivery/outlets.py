@@ -154,10 +154,15 @@ class Outlets:
         self._turns.pop(turn, None)
         return turn.done() and turn.result()
 
-    def let_one_try(self) -> bool:
-        """Let one of those through that wait for their turn; False when nobody waits who was tried less than `MAX_TRIALS`."""
+    @property
+    def awaited(self) -> bool:
+        """Whether anybody waits for a turn."""
+        return bool(self._turns)
+
+    def let_one_try(self, *, most_tries: float = MAX_TRIALS) -> bool:
+        """Let the one of those through that wait for their turn which was tried least; False when all were tried more often."""
         turn = min(self._turns, key=self._turns.__getitem__, default=None)
-        if turn is None or self._turns[turn] > MAX_TRIALS:
+        if turn is None or self._turns[turn] > most_tries:
             return False
         del self._turns[turn]
         turn.set_result(True)

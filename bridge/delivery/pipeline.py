@@ -33,6 +33,11 @@ RETRY_FIRST_SECONDS, RETRY_CEILING_SECONDS = 1.0, 30.0
 ACK_FIRST_SECONDS, ACK_CEILING_SECONDS = 0.2, 5.0
 ACK_EVERY_SECONDS = 2.0
 """What is confirmed waits no longer than this for the rest of its poll."""
+ALONE_SECONDS = 30.0
+"""What was confirmed beside the flow is acked alone when less than this is left of its lease."""
+SEVERAL_REFUSALS = 2
+MAX_REFUSALS = 10_000
+"""Of how many messages at most it is remembered that they, or acks of theirs, were refused."""
 BESIDE_OVERHEAD_BYTES = 4096
 """What an event that is seen through beside the flow costs besides its body: a task, and what it refers to."""
 
@@ -81,6 +86,10 @@ class Pipeline:
         self._beside_tasks: set[asyncio.Task[None]] = set()
         self._nothing_beside = asyncio.Event()
         self._nothing_beside.set()
+        self._gathered: list[Delivery] = []  # confirmed beside the flow, and not acked yet
+        self._acking = asyncio.Lock()
+        self._refusals: dict[str, int] = {}  # of acks, by message id, the longest untouched first
+        self._refused: dict[str, None] = {}  # messages, the longest untouched first
         self._to_try = 0
         self._left_in_outage = 0
         self._finishing = asyncio.Event()
@@ -92,27 +101,35 @@ class Pipeline:
 
         While a sink is down nothing is sent, but for a `trial`: the one message that finds out whether it is up again.
         """
-        if again := [delivery for delivery in deliveries if delivery.consumed_times > 1]:
-            await self._recall(again)
+        self._facts.counts.received += len(deliveries)
         confirmed: list[Delivery] = []
-        ack_at = self._now() + ACK_EVERY_SECONDS
-        lanes = [lane for lane in self._lanes(deliveries) if not self._is_under_way(lane, confirmed)]
-        in_flow = {self._key(lane[0]): lane for lane in lanes}
-        self._in_flow.update(in_flow)
-        while lanes := [lane for lane in lanes if self._has_to_send(lane, confirmed)]:
-            if self._outlets.down and not trial:
-                verdicts: Sequence[Verdict] = [Again("the sink is down")] * len(lanes)
-            else:
-                verdicts = await self._send(lanes, first=True)
-            going_on = zip(lanes, verdicts, strict=True)
-            lanes = [lane for lane, verdict in going_on if self._goes_on(lane, verdict, confirmed, trial=trial)]
-            if self._now() >= ack_at:  # the events of a shard go one by one, and may take their time
-                await self._ack(confirmed)
-                confirmed, ack_at = [], self._now() + ACK_EVERY_SECONDS
-        for key, lane in in_flow.items():
-            if self._in_flow.get(key) is lane:
-                del self._in_flow[key]
-        await self._ack(confirmed)
+        lanes, ack_at = [Lane(deliveries)], self._now() + ACK_EVERY_SECONDS
+        in_flow: dict[str, Lane] = {}
+        try:
+            if again := [delivery for delivery in deliveries if delivery.consumed_times > 1]:
+                await self._recall(again)
+            lanes = [lane for lane in self._lanes(deliveries) if not self._is_under_way(lane, confirmed)]
+            in_flow = {self._key(lane[0]): lane for lane in lanes}
+            self._in_flow.update(in_flow)
+            while lanes := [lane for lane in lanes if self._has_to_send(lane, confirmed)]:
+                if self._outlets.down and not trial:
+                    verdicts: Sequence[Verdict] = [Again("the sink is down")] * len(lanes)
+                elif confirmed:
+                    verdicts = await self._send_on(lanes, confirmed, ack_at=ack_at)
+                else:
+                    ack_at = self._now() + ACK_EVERY_SECONDS
+                    verdicts = await self._send(lanes, first=True)
+                going_on = zip(lanes, verdicts, strict=True)
+                lanes = [lane for lane, verdict in going_on if self._goes_on(lane, verdict, confirmed, trial=trial)]
+            for key, lane in in_flow.items():
+                if self._in_flow.get(key) is lane:
+                    del self._in_flow[key]
+            await self._ack(confirmed)
+        except asyncio.CancelledError:
+            for lane in lanes:
+                self._leave(lane, "shutdown")
+            self._leave_unacked(confirmed)
+            raise
 
     def _goes_on(self, lane: Lane, verdict: Verdict, confirmed: list[Delivery], *, trial: bool = False) -> bool:
         """Take note of what became of a lane's head; tell whether there is more of the lane to send."""
@@ -137,7 +154,7 @@ class Pipeline:
             self._leave(lane, "expired", quiet=True)
         return bool(lane)
 
-    async def _see_through(self, lane: Lane, verdict: Verdict | None, *, trial: bool) -> None:
+    async def _see_through(self, lane: Lane, verdict: Verdict | None, confirmed: list[Delivery], *, trial: bool) -> None:
         """Bring a lane to its end beside the flow: wait for answers that are out, try again, bury, all within its lease."""
         backoff = Backoff(RETRY_FIRST_SECONDS, RETRY_CEILING_SECONDS, self._rng)
         tries = 1
@@ -149,7 +166,6 @@ class Pipeline:
                 verdict = await self._condemned(lane, verdict, alone=trial or tries > 1)
             if isinstance(verdict, Again) and not await self._may_try_again(lane, backoff.pause(verdict.after), tries):
                 verdict = await self._given_up(lane, verdict)
-            confirmed: list[Delivery] = []
             if isinstance(verdict, Confirmed):
                 late = self._now() >= self.deadline(lane[0])
                 self._goes_on(lane, verdict, confirmed)
@@ -157,38 +173,50 @@ class Pipeline:
                     self._ledger.share(confirmed[0].event.id)
                 backoff.reset()
                 tries = 0
-            await self._ack(confirmed)
-            confirmed = []
             to_send = self._has_to_send(lane, confirmed)
-            await self._ack(confirmed)
+            while confirmed:  # an ack takes its time, so the deadline is looked at again after it
+                await self._ack_together(confirmed)
+                to_send = self._has_to_send(lane, confirmed)
             if not to_send:
                 return
             tries += 1
             self._facts.counts.retried += tries > 1
             (verdict,) = await self._send([lane], first=False)
 
-    async def _ack(self, deliveries: Sequence[Delivery]) -> None:
-        """Ack what the sinks have confirmed: the only place that does. Until that is accepted, the ledger has it."""
-        for start in range(0, len(deliveries), MAX_ACKS):
-            backoff = Backoff(ACK_FIRST_SECONDS, ACK_CEILING_SECONDS, self._rng)
-            chunk = deliveries[start : start + MAX_ACKS]
+    async def _ack(self, confirmed: list[Delivery]) -> None:
+        """Ack what the sinks have confirmed, and take it off the list: the only place that does.
+
+        Until that is accepted, the ledger has it.
+        """
+        backoff = Backoff(ACK_FIRST_SECONDS, ACK_CEILING_SECONDS, self._rng)
+        while self._in_time(confirmed):
+            chunk = confirmed[:MAX_ACKS]
             try:
-                while chunk := self._in_time(chunk):
-                    try:
-                        self._facts.counts.ack_calls += 1
-                        not_acked = await self._source.ack(chunk)
-                    except BridgeError as problem:  # it may have been acked, or not
-                        self._ledger.share(*(delivery.event.id for delivery in chunk))
-                        self._facts.counts.ack_errors += 1
-                        self._facts.acks.fails(str(problem))
-                        self._pace.note_ack_trouble(problem)
-                        await asyncio.sleep(backoff.pause())
-                        continue
-                    self._note_acked(chunk, not_acked)
-                    break
-            except asyncio.CancelledError:
-                self._facts.counts.not_acked["shutdown"] += len(deliveries) - start
-                raise
+                self._facts.counts.ack_calls += 1
+                not_acked = await self._source.ack(chunk)
+            except BridgeError as problem:  # it may have been acked, or not
+                self._ledger.share(*(delivery.event.id for delivery in chunk))
+                self._facts.counts.ack_errors += 1
+                self._facts.acks.fails(str(problem))
+                self._pace.note_ack_trouble(problem)
+                throttled_for = min(self._pace.throttled_until - self._now(), ACK_CEILING_SECONDS)
+                await asyncio.sleep(max(backoff.pause(), throttled_for))
+            else:
+                del confirmed[: len(chunk)]
+                self._note_acked(chunk, not_acked)
+
+    async def _ack_together(self, confirmed: list[Delivery]) -> None:
+        """Ack what was confirmed beside the flow: one request at a time, with all that was confirmed while the last was out.
+
+        What has little time left doesn't wait for others.
+        """
+        if min(map(_lease_end, confirmed)) - self._now() < ALONE_SECONDS:
+            await self._ack(confirmed)
+            return
+        self._gathered += confirmed
+        confirmed.clear()
+        async with self._acking:
+            await self._ack(self._gathered)
 
     def _note_acked(self, deliveries: Sequence[Delivery], not_acked: Sequence[NotAcked]) -> None:
         self._facts.acks.works()
@@ -201,6 +229,22 @@ class Pipeline:
             self._ledger.remember(failure.delivery.event.id)
             self._ledger.share(failure.delivery.event.id)
             self._facts.counts.not_acked[failure.code] += 1
+            self._note_refusal(failure)
+
+    def _note_refusal(self, failure: NotAcked) -> None:
+        """Say once of a message that its acks are refused again and again (protocol.md 3.4); once happens to a late ack."""
+        delivery = failure.delivery
+        times = self._refusals.pop(delivery.event.id, 0) + 1
+        self._refusals[delivery.event.id] = times
+        if times == SEVERAL_REFUSALS:
+            log.warning(
+                "its acks are refused; it is not sent again, however often it comes",
+                message_id=delivery.event.id,
+                code=failure.code,
+                deliveries=delivery.consumed_times,
+            )
+        if len(self._refusals) > MAX_REFUSALS:
+            del self._refusals[next(iter(self._refusals))]
 
     # ---- what it is made of ------------------------------------------------------------------------------------------
 
@@ -208,13 +252,12 @@ class Pipeline:
         """Sort deliveries into lanes."""
         if not deliveries:
             return []
-        self._facts.counts.received += len(deliveries)
         self._facts.leases.update({delivery.receipt: delivery.expires_at for delivery in deliveries})
         self._facts.lease_seconds = deliveries[0].expires_at - deliveries[0].received_at
         lanes: dict[str, Lane] = {}
         behind_damage, hold = Lane(), False
         for delivery in deliveries:
-            if hold and delivery.event.id not in self._ledger:
+            if hold and delivery.consumed_times == 1:
                 behind_damage.append(delivery)
                 continue
             lanes.setdefault(self._key(delivery), Lane()).append(delivery)
@@ -229,11 +272,7 @@ class Pipeline:
     async def _recall(self, redeliveries: Sequence[Delivery]) -> None:
         """Let the ledger learn what others know of redeliveries, before anything is sent."""
         seconds = min(map(self.deadline, redeliveries)) - self._now()
-        try:
-            await self._ledger.recall([delivery.event.id for delivery in redeliveries], seconds=seconds)
-        except asyncio.CancelledError:
-            self._leave(Lane(redeliveries), "shutdown")
-            raise
+        await self._ledger.recall([delivery.event.id for delivery in redeliveries], seconds=seconds)
 
     def _key(self, delivery: Delivery) -> str:
         """What names its lane; the shard of what is damaged is unknown when it is empty."""
@@ -259,7 +298,7 @@ class Pipeline:
         return True
 
     async def _send(self, lanes: Sequence[Lane], *, first: bool) -> Sequence[Verdict]:
-        """Send the heads of lanes, but for the damaged; what happens in a send that the shutdown doesn't wait for is left."""
+        """Send the heads of lanes, but for the damaged."""
         damages = [lane[0].damage for lane in lanes]
         heads = [lane[0] for lane in lanes if lane[0].damage is None]
         sent: Sequence[Verdict] = ()
@@ -267,14 +306,20 @@ class Pipeline:
             soonest = min(heads, key=_lease_end)
             deadline = self.deadline(soonest)
             give_up_at = (deadline + soonest.expires_at) / 2
-            try:
-                sent = await self._outlets.send(heads, deadline=deadline, give_up_at=give_up_at, first=first)
-            except asyncio.CancelledError:
-                for lane in lanes:
-                    self._leave(lane, "shutdown")
-                raise
+            sent = await self._outlets.send(heads, deadline=deadline, give_up_at=give_up_at, first=first)
         verdicts = iter(sent)
         return [next(verdicts) if damage is None else Condemned(damage, ()) for damage in damages]
+
+    async def _send_on(self, lanes: Sequence[Lane], confirmed: list[Delivery], *, ack_at: float) -> Sequence[Verdict]:
+        """Send the next events of shards; what was confirmed before them is acked meanwhile, when that takes its time."""
+        sending = asyncio.ensure_future(self._send(lanes, first=True))
+        try:
+            await asyncio.wait([sending], timeout=max(0.0, ack_at - self._now()))
+            if not sending.done():
+                await self._ack(confirmed)
+            return await sending
+        finally:
+            sending.cancel()
 
     def deadline(self, delivery: Delivery) -> float:
         """The instant from which a delivery is not handed to a sink any more."""
@@ -292,14 +337,16 @@ class Pipeline:
         self._beside[key] = lane
         self._room.take_beside(size)
         self._facts.beside += 1
-        task = self._tasks.create_task(self._see_through(lane, verdict, trial=trial))
+        confirmed: list[Delivery] = []
+        task = self._tasks.create_task(self._see_through(lane, verdict, confirmed, trial=trial))
         self._beside_tasks.add(task)
         self._nothing_beside.clear()
-        task.add_done_callback(partial(self._beside_done, key, lane, size))
+        task.add_done_callback(partial(self._beside_done, key, lane, confirmed, size))
 
-    def _beside_done(self, key: str, lane: Lane, size: int, task: asyncio.Task[None]) -> None:
+    def _beside_done(self, key: str, lane: Lane, confirmed: Sequence[Delivery], size: int, task: asyncio.Task[None]) -> None:
         if task.cancelled():
             self._leave(lane, "shutdown")
+            self._leave_unacked(confirmed)
         if self._beside.get(key) is lane:
             del self._beside[key]
         self._room.take_beside(-size)
@@ -336,14 +383,19 @@ class Pipeline:
             self._to_try -= fit_for_trial
         return granted and self._now() < self.deadline(lane[0])
 
-    def _in_time(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
-        """Those that can still be acked; the broker will deliver the others again."""
+    def _in_time(self, confirmed: list[Delivery]) -> bool:
+        """Whether any can still be acked; the others are taken off the list, as the broker will deliver them again."""
         now = self._now()
-        in_time = [delivery for delivery in deliveries if now < delivery.expires_at]
-        if len(in_time) < len(deliveries):
-            self._ledger.share(*(delivery.event.id for delivery in deliveries if delivery not in in_time))
-            self._facts.counts.not_acked["expired"] += len(deliveries) - len(in_time)
-        return in_time
+        if expired := [delivery for delivery in confirmed if now >= delivery.expires_at]:
+            confirmed[:] = [delivery for delivery in confirmed if now < delivery.expires_at]
+            self._ledger.share(*(delivery.event.id for delivery in expired))
+            self._facts.counts.not_acked["expired"] += len(expired)
+        return bool(confirmed)
+
+    def _leave_unacked(self, confirmed: Sequence[Delivery]) -> None:
+        """The process ends before these could be acked."""
+        for delivery in confirmed:
+            self._facts.not_acked("shutdown", in_seconds=delivery.expires_at - self._now())
 
     # ---- dead letters ------------------------------------------------------------------------------------------------
 
@@ -356,6 +408,9 @@ class Pipeline:
         reason = Reason.REFUSED if head.damage is None else Reason.DAMAGED
         if head.damage is None:
             self._facts.counts.refused += 1
+            self._refused[head.event.id] = self._refused.pop(head.event.id, None)
+            if len(self._refused) > MAX_REFUSALS:
+                del self._refused[next(iter(self._refused))]
             log.warning("refused by the sink", message_id=head.event.id, sinks=verdict.sinks, reason=verdict.reason)
         if not await self._bury(head, reason, verdict.reason, ",".join(verdict.sinks)):
             self._leave(lane, reason.value, quiet=True)
@@ -397,6 +452,10 @@ class Pipeline:
 
     # ---- what others ask of it ---------------------------------------------------------------------------------------
 
+    def are_poison(self, deliveries: Sequence[Delivery]) -> bool:
+        """Whether none of these can show that a sink is up: they are damaged, or have been refused before."""
+        return all(delivery.damage is not None or delivery.event.id in self._refused for delivery in deliveries)
+
     @property
     def holds_one_to_try(self) -> bool:
         """Whether anything beside the flow will, or may, soon find out whether the sink is up again."""
@@ -418,6 +477,7 @@ class Pipeline:
         await wait(seconds, self._nothing_beside, give_up)
         for task in self._beside_tasks:
             task.cancel()
+        self._leave_unacked(self._gathered)
 
 
 _lease_end = attrgetter("expires_at")

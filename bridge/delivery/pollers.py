@@ -51,6 +51,7 @@ class Pollers:
         self._rng = rng
         self._now = asyncio.get_running_loop().time
         self._long_polls = LongPolls(facts, self._now)
+        self._trial_in_vain = False  # as what it brought was poison, of which nothing can be learnt
         self._stopping = asyncio.Event()
         self._polls: set[asyncio.Task[Batch]] = set()
         self._others: set[asyncio.Task[None]] = set()
@@ -108,8 +109,9 @@ class Pollers:
             reckoned = sum(sizes)
             if batch and batch.deliveries:
                 self._facts.counts.trials += len(sizes) * trial
-                full = len(sizes) >= asked and not trial
-                if full:
+                self._trial_in_vain = trial and self._pipeline.are_poison(batch.deliveries)
+                full = len(sizes) >= asked
+                if full and not trial:
                     self._add_one()
                 await self._pipeline.deliver(batch.deliveries, trial=trial)
                 return full
@@ -184,8 +186,10 @@ class Pollers:
         backoff = Backoff(OUTAGE_FIRST_SECONDS, OUTAGE_CEILING_SECONDS, self._rng)
         pause = backoff.pause() if self._outlets.opened else 0.0
         while not await self._outlets.wait_until_up(pause, self._stopping) and not self._stopping.is_set():
+            self._trial_in_vain = False
             await self._try_the_sink()
-            pause = backoff.pause()
+            # Else poison that comes again before anything else does would make an outage last for ever.
+            pause = OUTAGE_FIRST_SECONDS if self._trial_in_vain else backoff.pause()
         self._facts.paused = None
         self._pipeline.outage_ended()
 
@@ -196,8 +200,11 @@ class Pollers:
         """
         if self._outlets.busy or not await self._usable() or not self._outlets.down:
             return
-        if not self._outlets.let_one_try() and not self._pipeline.holds_one_to_try:
-            await self._poll(self._wait_seconds, most=1, trial=True)
+        if self._outlets.let_one_try() or self._pipeline.holds_one_to_try:
+            return
+        # Where there is no other, one that was tried often has to do: it may not be what the sink chokes on after all.
+        if not await self._poll(0 if self._outlets.awaited else self._wait_seconds, most=1, trial=True):
+            self._outlets.let_one_try(most_tries=math.inf)
 
     async def _usable(self) -> bool:
         """Whether the sinks are worth trying; nobody waits for their answer once the bridge is to stop."""

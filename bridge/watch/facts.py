@@ -280,4 +280,12 @@ class Facts:
         self.counts.left[why] += 1
         if self.on_left:
             self.on_left(receipt, why)
+        self._comes_again(in_seconds)
+
+    def not_acked(self, code: str, *, in_seconds: float) -> None:
+        """A message was confirmed and yet not acked; the broker delivers it again in so many seconds."""
+        self.counts.not_acked[code] += 1
+        self._comes_again(in_seconds)
+
+    def _comes_again(self, in_seconds: float) -> None:
         self.left_until = max(self.left_until or 0.0, self.wall_clock() + in_seconds)

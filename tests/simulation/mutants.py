@@ -57,8 +57,10 @@ async def _bury_and_hope(self: DeadLetters, *args: Any, **kwargs: Any) -> bool:
     return True
 
 
-async def _ack_only_redeliveries(self: Pipeline, deliveries: Sequence[Delivery]) -> None:
-    await _ack(self, [delivery for delivery in deliveries if delivery.consumed_times > 1])
+async def _ack_only_redeliveries(self: Pipeline, confirmed: list[Delivery]) -> None:
+    redeliveries = [delivery for delivery in confirmed if delivery.consumed_times > 1]
+    confirmed.clear()
+    await _ack(self, redeliveries)
 
 
 async def _bury_in_an_outage(self: Pipeline, lane: Lane, verdict: Again) -> Confirmed | None:
@@ -113,7 +115,9 @@ async def _wait_for_all(self: Pipeline, *_: object) -> None:
     await self._nothing_beside.wait()
 
 
-async def _ack_until_it_works(self: Pipeline, deliveries: Sequence[Delivery]) -> None:
+async def _ack_until_it_works(self: Pipeline, confirmed: list[Delivery]) -> None:
+    deliveries = confirmed[:]
+    confirmed.clear()
     for _ in range(1000):
         if not deliveries or not await self._source.ack(deliveries):
             break

@@ -1,0 +1,173 @@
+"""Virtual-time tests of what the pipeline doesn't keep today; each fails until it is mended."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import structlog
+from structlog.testing import LogCapture
+
+from bridge.delivery import pipeline
+from bridge.delivery.engine import Rules
+from bridge.errors import SinkDownError, ThrottledError
+from bridge.event import Event
+from bridge.sinks import CONFIRMED, Outcome
+from bridge.source import Batch
+from bridge.testing import MemorySink
+from worlds.virtual_time import run
+from worlds.world import StillOut, world
+
+
+def test_what_a_shard_has_confirmed_is_acked_within_seconds_while_its_next_event_hangs() -> None:
+    class Hanging(MemorySink):
+        async def send(self, events: Sequence[Event], deadline: float) -> Sequence[Outcome]:
+            if any(event.body == "a 1" for event in events):
+                await asyncio.Event().wait()
+            return await super().send(events, deadline)
+
+    async def main() -> None:
+        async with world(Hanging(), rules=Rules(ordered=True)) as w:
+            ids = w.source.publish("a 0", "a 1", shard="a")
+            await w.until(lambda: w.acked == ids[:1], seconds=5)
+            w.engine.interrupt()
+            w.engine.interrupt()
+
+    run(main())
+
+
+def test_what_was_confirmed_and_not_acked_at_shutdown_is_told_with_its_time() -> None:
+    async def main() -> None:
+        async with world(rules=Rules(grace_seconds=4)) as w:
+            w.source.ack_seconds = 1e6
+            w.source.publish("a")
+            await asyncio.sleep(1)
+            lease_ends = asyncio.get_running_loop().time() + 299
+            w.engine.drain()
+            await asyncio.wait([w.running])
+            assert w.facts.counts.not_acked == {"shutdown": 1}
+            assert w.facts.left_until == pytest.approx(lease_ends, abs=0.1)
+
+    run(main())
+
+
+def test_at_the_end_of_the_grace_every_event_of_every_shard_is_accounted_for() -> None:
+    async def main() -> None:
+        async with world(rules=Rules(ordered=True, grace_seconds=4)) as w:
+            w.source.ack_seconds = 3
+            w.sink.hold.clear()
+            w.source.publish(*(f"a {number}" for number in range(10)), shard="a")
+            await asyncio.sleep(3)
+            w.sink.hold.set()
+            await asyncio.sleep(1)
+            w.engine.interrupt()
+            w.engine.interrupt()
+            await asyncio.wait([w.running])
+            counts = w.facts.counts
+            assert counts.received == counts.acked + sum(counts.left.values()) + sum(counts.not_acked.values())
+
+    run(main())
+
+
+def test_a_damaged_message_of_which_nothing_can_be_read_holds_what_follows_it_once_only() -> None:
+    async def main() -> None:
+        async with world(lease=60, rules=Rules(ordered=True)) as w:
+            receive = w.source.receive
+
+            async def damaging(max_messages: int, wait_seconds: int) -> Batch:
+                batch = await receive(max_messages, wait_seconds)
+                torn = [
+                    replace(d, damage="torn", shard="", consumed_times=1) if d.event.body == "torn" else d
+                    for d in batch.deliveries
+                ]
+                return replace(batch, deliveries=torn)
+
+            w.source.receive = damaging  # type: ignore[method-assign]
+            await asyncio.sleep(1)
+            w.source.publish("torn", shard="a")
+            others = w.source.publish("b 0", "b 1", shard="b")
+            await asyncio.sleep(50)
+            assert not w.acked
+            await w.until(lambda: w.acked == others, seconds=60)
+
+    run(main())
+
+
+def test_after_an_outage_the_acks_of_what_was_parked_are_gathered() -> None:
+    async def main() -> None:
+        async with world() as w:
+            await w.until(lambda: not w.outlet.down)
+            w.sink.hold.clear()
+            w.source.publish(*(f"m{number}" for number in range(200)))
+            await w.until(lambda: w.facts.counts.received >= 112, seconds=5)
+            w.sink.trouble = SinkDownError("no connection")
+            w.sink.hold.set()
+            await asyncio.sleep(60)
+            held = w.facts.beside
+            acks = len(w.source.acks)
+            w.sink.trouble = None
+            await w.until(lambda: not w.facts.beside, seconds=60)
+            assert held > 100
+            acks_of_held = len(w.source.acks) - acks - (200 - held) // 16
+            assert acks_of_held <= held / 16 + 4
+
+    run(main())
+
+
+def test_throttled_acks_are_not_hammered_by_all_that_wait_beside_the_flow() -> None:
+    async def main() -> None:
+        answer = StillOut(lambda event: str(event.body).startswith("slow"))
+        async with world(MemorySink(answer)) as w:
+            w.source.publish(*("slow" if number % 2 else "fast" for number in range(120)))
+            await w.until(lambda: len(answer.answers) == 60, seconds=10)
+
+            def refuse() -> None:
+                raise ThrottledError("QpsLimitExceeded")
+
+            w.source.refuse_ack = w.source.refuse_poll = refuse
+            for one in answer.answers:
+                one.set_result(CONFIRMED)
+            calls = len(w.source.polls) + len(w.source.acks)
+            await asyncio.sleep(60)
+            assert len(w.source.polls) + len(w.source.acks) - calls < 25
+            w.source.refuse_ack = w.source.refuse_poll = lambda: None
+            await w.until(lambda: len(w.acked) == 120, seconds=31)
+
+    run(main())
+
+
+def test_a_message_whose_every_ack_is_refused_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = LogCapture()
+    monkeypatch.setattr(pipeline, "log", structlog.wrap_logger(None, processors=[lines]))
+
+    async def main() -> None:
+        async with world() as w:
+            real = w.source.broker.ack
+            w.source.broker.ack = lambda *_, **__: real(w.source.now(), "orders", "GID_other", _[3])  # type: ignore[method-assign]
+            w.source.publish("a")
+            await asyncio.sleep(3000)
+
+    run(main())
+    assert [line["code"] for line in lines.entries] == ["ReceiptHandleError"]
+
+
+@pytest.mark.parametrize("seconds", [10, 100, 250])
+@pytest.mark.parametrize("messages", [1, 2])
+def test_the_outage_of_a_sink_without_a_probe_ends_within_the_ceiling_though_few_messages_are_held(
+    messages: int, seconds: float
+) -> None:
+    class Unprobed(MemorySink):
+        async def probe(self) -> None:
+            return
+
+    async def main() -> None:
+        async with world(Unprobed()) as w:
+            await w.until(lambda: not w.outlet.down)
+            w.sink.trouble = SinkDownError("no connection")
+            ids = w.source.publish(*(f"m{number}" for number in range(messages)))
+            await asyncio.sleep(seconds)
+            w.sink.trouble = None
+            await w.until(lambda: sorted(w.acked) == sorted(ids), seconds=31)
+            assert w.facts.counts.received == messages
+
+    run(main())
