@@ -1,4 +1,4 @@
-"""Virtual-time tests of what the pipeline doesn't keep today; each fails until it is mended."""
+"""How trouble ends: outages, acks that fail, and shutdowns on a bad day."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from bridge.delivery import pipeline
 from bridge.delivery.engine import Rules
 from bridge.errors import SinkDownError, ThrottledError
 from bridge.event import Event
-from bridge.sinks import CONFIRMED, Outcome
+from bridge.sinks import CONFIRMED, Outcome, Refused
 from bridge.source import Batch
 from bridge.testing import MemorySink
 from worlds.virtual_time import run
@@ -169,5 +169,20 @@ def test_the_outage_of_a_sink_without_a_probe_ends_within_the_ceiling_though_few
             w.sink.trouble = None
             await w.until(lambda: sorted(w.acked) == sorted(ids), seconds=31)
             assert w.facts.counts.received == messages
+
+    run(main())
+
+
+def test_an_outage_ends_although_poison_comes_again_before_anything_else_does() -> None:
+    async def main() -> None:
+        sink = MemorySink(lambda event: Refused("never") if str(event.body) == "poison" else CONFIRMED)
+        async with world(sink, lease=10.0) as w:
+            w.source.publish("poison", "sound", "poison", "sound", "poison", "sound")
+            await w.until(lambda: len(w.acked) == 3, seconds=5)
+            sink.trouble = SinkDownError("no connection")
+            w.source.publish("sound", "sound", "sound")
+            await asyncio.sleep(100)
+            sink.trouble = None
+            await w.until(lambda: len(w.acked) == 6, seconds=60)
 
     run(main())
