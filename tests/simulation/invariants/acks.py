@@ -44,8 +44,10 @@ class ConfirmedIsAcked(Confirmations):
         super().__init__(plan)
         # an ack is begun by the middle of the margin
         self._early = margin(plan.lease, plan.rules.lease_margin_seconds) / 2 + CLOCK_SECONDS
-        # what finds no room is left, and without a margin there is no time for an ack after the last answer
-        self._holds = plan.rules.max_bytes >= ROOM_FOR_ALL and plan.rules.lease_margin_seconds != 0
+        # what finds no room is left; without a margin there is no time for an ack after the last answer; and a shard that went
+        # on past what could not be read waits for it when it comes again
+        waits = plan.rules.ordered and any(message.damage is not None for message in plan.load)
+        self._holds = plan.rules.max_bytes >= ROOM_FOR_ALL and plan.rules.lease_margin_seconds != 0 and not waits
         self._out: dict[Message, tuple[str, Delivered, float]] = {}
         self._known_at: dict[tuple[str, Message], float] = {}
         self._received: dict[Delivered, float] = {}
