@@ -131,7 +131,10 @@ class Outlets:
 
     async def wait_until_up(self, seconds: float, stopping: asyncio.Event) -> bool:
         """Wait for the outage to end, for so many seconds at most, or for `stopping`; tell whether it has ended."""
-        await wait(seconds, self._up, stopping)
+        now = asyncio.get_running_loop().time
+        until = now() + seconds
+        while self.down and not stopping.is_set() and now() < until:  # one sink may go down as another comes up
+            await wait(until - now(), self._up, stopping)
         return not self.down
 
     async def usable(self) -> bool:

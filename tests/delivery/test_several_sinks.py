@@ -63,6 +63,23 @@ def test_one_that_is_down_for_two_leases_pauses_all_and_gets_each_event_afterwar
     run(main())
 
 
+def test_one_that_goes_down_as_another_comes_up_is_not_tried_any_sooner() -> None:
+    async def main() -> None:
+        other = MemorySink()
+        async with world(others={"other": other}) as w:
+            await w.until(lambda: not w.outlets.down)
+            other.trouble = SinkDownError("no connection")
+            w.outlets["other"].fails("no connection")
+            await asyncio.sleep(100)  # by now pauses are long
+            polls = len(w.source.polls)
+            w.outlets["other"].works()
+            w.outlets["memory"].fails("no connection")
+            await asyncio.sleep(1)
+            assert len(w.source.polls) == polls
+
+    run(main())
+
+
 def test_an_answer_of_one_that_comes_late_is_remembered_for_it() -> None:
     async def main() -> None:
         answer = StillOut()
