@@ -183,13 +183,13 @@ class Pipeline:
             self._facts.counts.retried += tries > 1
             (verdict,) = await self._send([lane], first=False)
 
-    async def _ack(self, confirmed: list[Delivery]) -> None:
+    async def _ack(self, confirmed: list[Delivery], *, meanwhile: asyncio.Future[Sequence[Verdict]] | None = None) -> None:
         """Ack what the sinks have confirmed, and take it off the list: the only place that does.
 
-        Until that is accepted, the ledger has it.
+        Until that is accepted, the ledger has it. An ack that fails is not repeated any more when `meanwhile` is done.
         """
         backoff = Backoff(ACK_FIRST_SECONDS, ACK_CEILING_SECONDS, self._rng)
-        while self._in_time(confirmed):
+        while self._in_time(confirmed) and not (meanwhile and meanwhile.done()):
             chunk = confirmed[:MAX_ACKS]
             try:
                 self._facts.counts.ack_calls += 1
@@ -316,7 +316,7 @@ class Pipeline:
         try:
             await asyncio.wait([sending], timeout=max(0.0, ack_at - self._now()))
             if not sending.done():
-                await self._ack(confirmed)
+                await self._ack(confirmed, meanwhile=sending)
             return await sending
         finally:
             sending.cancel()

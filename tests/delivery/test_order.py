@@ -157,6 +157,29 @@ def test_a_redelivered_shard_whose_head_only_wants_its_ack_joins_the_answer_that
     run(main())
 
 
+def test_acks_that_fail_hold_up_neither_a_shard_nor_the_ack_of_what_it_has_confirmed_since() -> None:
+    class SlowAtFirst(MemorySink):
+        async def send(self, events: Sequence[Event], deadline: float) -> Sequence[Outcome]:
+            await asyncio.sleep(5 if len(self.sent) < 2 else 0)
+            return await super().send(events, deadline)
+
+    async def main() -> None:
+        async with world(SlowAtFirst(), lease=60, rules=Rules(ordered=True)) as w:
+            works = False
+
+            def refuse() -> None:
+                if not works:
+                    raise TryAgainError("500")
+
+            w.source.refuse_ack = refuse
+            ids = [w.source.publish(f"a {number}", shard="a")[0] for number in range(3)]
+            await w.until(lambda: w.sink.sent == ids, seconds=30)
+            works = True
+            await w.until(lambda: w.acked == ids, seconds=10)
+
+    run(main())
+
+
 def test_at_shutdown_what_a_slow_shard_has_confirmed_is_acked() -> None:
     class Slow(MemorySink):
         async def send(self, events: Sequence[Event], deadline: float) -> Sequence[Outcome]:

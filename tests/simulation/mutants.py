@@ -57,7 +57,7 @@ async def _bury_and_hope(self: DeadLetters, *args: Any, **kwargs: Any) -> bool:
     return True
 
 
-async def _ack_only_redeliveries(self: Pipeline, confirmed: list[Delivery]) -> None:
+async def _ack_only_redeliveries(self: Pipeline, confirmed: list[Delivery], **_: object) -> None:
     redeliveries = [delivery for delivery in confirmed if delivery.consumed_times > 1]
     confirmed.clear()
     await _ack(self, redeliveries)
@@ -115,10 +115,10 @@ async def _wait_for_all(self: Pipeline, *_: object) -> None:
     await self._nothing_beside.wait()
 
 
-async def _ack_until_it_works(self: Pipeline, confirmed: list[Delivery]) -> None:
+async def _ack_until_it_works(self: Pipeline, confirmed: list[Delivery], **_: object) -> None:
     deliveries = confirmed[:]
     confirmed.clear()
-    for _ in range(1000):
+    for __ in range(1000):
         if not deliveries or not await self._source.ack(deliveries):
             break
 
