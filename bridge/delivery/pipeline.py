@@ -291,7 +291,7 @@ class Pipeline:
         if not under_way:
             return False
         if under_way[0].event.id == lane[0].event.id and lane[0].receipt:
-            under_way.clear()
+            self._leave(under_way, "expired", quiet=True)
             under_way.extend(lane)
         else:  # the broker has given out more of a shard before the rest of it was acked, or a receipt can't be read
             self._leave(lane, "shard busy")

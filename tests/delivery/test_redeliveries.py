@@ -44,6 +44,7 @@ def test_a_shard_whose_send_is_out_is_not_sent_by_another_poller_at_the_same_tim
             w.sink.hold.set()
             await w.until(lambda: len(w.acked) == 3, seconds=1)
             assert w.sink.sent == ids
+            assert w.facts.counts.left == {"expired": 3}  # as nobody acked them by their first receipts
 
     run(main())
 
