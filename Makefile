@@ -10,7 +10,7 @@ DEV := $(VENV)/.dev
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps
 
-.PHONY: help demo test check simulate chaos fuzz format reference chart locks clean
+.PHONY: help demo test check simulate chaos fuzz format reference recordings chart locks clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ format: $(DEV) ## mend what can be mended by itself
 reference: $(DEV) ## write the tables of docs/ anew, from the code
 	@$(BIN)/python docs/generate.py
 	@$(BIN)/python helm/reference.py
+	@$(BIN)/python helm/dashboard.py
+
+recordings: $(DEV) ## run the states that fire alerts, and record their metrics anew
+	@PYTHONPATH=tests $(BIN)/python -m monitoring.record
 
 chart: $(DEV) ## pack the Helm chart into dist/
 	@mkdir -p dist

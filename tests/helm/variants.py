@@ -17,6 +17,7 @@ _COMPANIONS: Mapping[str, Values] = {
     },
     "networkPolicy.enabled": {"networkPolicy": {"egress": [{"to": [{"ipBlock": {"cidr": "100.64.0.0/10"}}]}]}},
     "networkPolicy.cilium.enabled": {"networkPolicy": {"enabled": True}},
+    "metrics.prometheusRule.consumerOffline": {"metrics": {"prometheusRule": {"enabled": True}}},
 }
 """What a switch needs to make sense."""
 
