@@ -10,7 +10,7 @@ DEV := $(VENV)/.dev
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps
 
-.PHONY: help demo test check simulate chaos fuzz format reference recordings chart locks clean
+.PHONY: help demo test check simulate chaos bench fuzz format reference recordings chart locks clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ simulate: $(DEV) ## the delivery in 100,000 simulated worlds, each from a seed (
 
 chaos: $(DEV) ## ten minutes of misfortunes upon real processes; then the books must balance
 	@PYTHONPATH=tests $(BIN)/python -m chaos --seconds 600
+
+bench: $(DEV) ## what a message costs, beside the official SDKs and the floor, into bench/RESULTS.md (ONLY=floor,kafka)
+	@PYTHONPATH=tests $(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
 
 TARGET ?= poll neighbours growth ack publish event roundtrip properties date management settings
 LENGTH ?= 60
