@@ -7,13 +7,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
+RELEASE := .cache/release
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps
 
-.PHONY: help demo test check simulate chaos bench fuzz format reference recordings chart locks clean
+.PHONY: help demo test check simulate chaos bench fuzz format reference recordings chart image test-image sbom audit locks clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(RUN) ## broker, publisher and bridge on this machine: watch messages come out as events, until Ctrl-C
 	@exec $(BIN)/bridge demo
@@ -57,12 +58,31 @@ chart: $(DEV) ## pack the Helm chart into dist/
 	@mkdir -p dist
 	@$(BIN)/python -c 'import helm_python; print(helm_python.package("helm/rocketmq-bridge", destination="dist"))'
 
+image: ## build the image with docker, podman or buildah (IMAGE=name, BUILD="further options")
+	@ops/image.sh $(BUILD)
+
+test-image: $(DEV) ## build the image, run it confined, and look into it
+	@$(BIN)/pytest tests/image/built.py
+
+sbom: $(RUN) $(RELEASE)/.made ## the bill of materials of the image's Python side, into dist/
+	@ops/sbom.sh $(RELEASE)/bin/cyclonedx-py
+
+audit: $(RELEASE)/.made ## ask PyPI whether a locked version is known to be vulnerable
+	@for lock in run build; do $(RELEASE)/bin/pip-audit --strict --disable-pip --require-hashes -r locks/$$lock.txt || exit 1; done
+
+$(RELEASE)/.made: locks/release.txt | $(VENV)/.made
+	@rm -rf $(@D)
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r $<
+	@touch $@
+
 locks: $(DEV) ## resolve the dependencies anew, into locks/
 	$(PIP) uv
 	$(COMPILE) pyproject.toml --extra compression --extra credentials --extra management --extra otel --extra redis --extra webhook -o locks/run.txt
 	$(COMPILE) --group build -o locks/build.txt
 	$(COMPILE) pyproject.toml --extra testing --group dev -c locks/run.txt -c locks/build.txt -o locks/dev.txt
 	$(COMPILE) --group fuzz -o locks/fuzz.txt
+	$(COMPILE) --group release -c locks/run.txt -o locks/release.txt
 	$(COMPILE) examples/nats-sink/requirements.in -c locks/run.txt -c locks/dev.txt -o examples/nats-sink/requirements.txt
 
 # Atheris is for campaigns alone, and has wheels for few platforms: it stays out of the environment.
@@ -82,7 +102,8 @@ $(VENV)/.made:
 # The project itself is installed editable: sinks are found by entry point, so its metadata must be there.
 $(RUN): locks/build.txt locks/run.txt pyproject.toml | $(VENV)/.made
 	@echo "setting up $(VENV) …" >&2
-	@$(PIP) --require-hashes -r locks/build.txt -r locks/run.txt
+	@$(PIP) --require-hashes -r locks/build.txt
+	@$(PIP) --require-hashes --no-build-isolation -r locks/run.txt
 	@$(PIP) --no-build-isolation --editable .
 	@touch $@
 
