@@ -15,6 +15,9 @@ import aiohttp
 
 TOPIC, GROUP = "orders", "GID_orders"
 
+PATIENCE_SECONDS = 60.0
+"""How long anything that should happen soon may take on a busy machine."""
+
 
 def environment(endpoint: str, **more: str) -> dict[str, str]:
     """The settings of a bridge that consumes `orders` at an endpoint; `more` are further variables, without BRIDGE_."""
@@ -40,7 +43,7 @@ class Running:
     _reading: "asyncio.Task[None]"
     _came: asyncio.Condition
 
-    async def line(self, wanted: Callable[[str], bool], *, seconds: float = 20.0) -> str:
+    async def line(self, wanted: Callable[[str], bool], *, seconds: float = PATIENCE_SECONDS) -> str:
         """The first line of stderr that is wanted, when it comes."""
         async with asyncio.timeout(seconds), self._came:
             while not any(wanted(line) for line in self.errors):
@@ -48,7 +51,7 @@ class Running:
                 await self._came.wait()
         return next(line for line in self.errors if wanted(line))
 
-    async def event(self, name: str, *, seconds: float = 20.0) -> dict[str, Any]:
+    async def event(self, name: str, *, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
         """The first log line of that event."""
         line = await self.line(lambda text: f'"event": "{name}' in text, seconds=seconds)
         parsed: dict[str, Any] = json.loads(line)
@@ -111,7 +114,7 @@ async def get(url: str) -> tuple[int, str]:
         return answer.status, await answer.text()
 
 
-async def until(condition: Callable[[], Any], *, seconds: float = 30.0) -> None:
+async def until(condition: Callable[[], Any], *, seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until it holds: a value, or something to await."""
     async with asyncio.timeout(seconds):
         while True:

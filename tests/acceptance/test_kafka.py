@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
 from cloudevents.core.formats.json import JSONFormat
 
 from acceptance.processes import GROUP, TOPIC, bridge, environment, get, until
@@ -20,6 +21,11 @@ from kafka.sinks import scram
 
 def acked(emulator: Emulator) -> int:
     return emulator.broker.book(emulator.now(), TOPIC, GROUP).acked
+
+
+def settings(emulator: Emulator, kafka: Broker, topic: str, **more: str) -> dict[str, str]:
+    to_kafka = {"SINK": "kafka", "KAFKA__BOOTSTRAP_SERVERS": kafka.address(), "KAFKA__TOPIC": topic}
+    return environment(emulator.url, **{**to_kafka, "ROCKETMQ__WAIT_SECONDS": "2", **more})
 
 
 def _has_acked(emulator: Emulator, messages: int) -> bool:
@@ -36,6 +42,7 @@ async def contents(kafka: Broker, topic: str) -> list[Read]:
     return list(await asyncio.to_thread(read, kafka, topic))
 
 
+@pytest.mark.timeout(300)
 async def test_a_hundred_thousand_messages_arrive_once_each_and_parse(kafka: Broker) -> None:
     topic = new_topic(kafka)
     messages = 100_000
@@ -45,14 +52,7 @@ async def test_a_hundred_thousand_messages_arrive_once_each_and_parse(kafka: Bro
             body = "" if number == 5 else json.dumps({"number": number, "text": "中 😀 <&>"})
             properties = {"KEYS": f"key-{number % 1000}"}
             ids.add(emulator.broker.publish(emulator.now(), TOPIC, body, properties=properties).message_id)
-        env = environment(
-            emulator.url,
-            SINK="kafka",
-            KAFKA__BOOTSTRAP_SERVERS=kafka.address(),
-            KAFKA__TOPIC=topic,
-            ROCKETMQ__WAIT_SECONDS="2",
-        )
-        async with bridge("run", env=env) as running:
+        async with bridge("run", env=settings(emulator, kafka, topic)) as running:
             await until(lambda: acked(emulator) == messages, seconds=90)
             running.process.terminate()
             assert await running.end() == 0
@@ -68,20 +68,14 @@ async def test_a_hundred_thousand_messages_arrive_once_each_and_parse(kafka: Bro
         assert JSONFormat().read(None, record.value).get_id() == record.event_id
 
 
+@pytest.mark.timeout(300)  # each of its waits has a bound of its own
 async def test_kafka_killed_thrice_and_frozen_for_longer_than_a_lease_loses_nothing(kafka: Broker) -> None:
     topic = new_topic(kafka)
     messages = 50_000
     lease = 12.0
     async with Emulator(invisible_seconds=lease) as emulator:
         ids = {emulator.publish(TOPIC, f"message {number}").message_id for number in range(messages)}
-        env = environment(
-            emulator.url,
-            SINK="kafka",
-            KAFKA__BOOTSTRAP_SERVERS=kafka.address(),
-            KAFKA__TOPIC=topic,
-            ROCKETMQ__WAIT_SECONDS="2",
-        )
-        async with bridge("run", env=env) as running:
+        async with bridge("run", env=settings(emulator, kafka, topic)) as running:
             for part in range(1, 5):
                 await until(partial(_has_acked, emulator, part * 9_000), seconds=90)
                 if part < 4:
@@ -108,20 +102,12 @@ async def test_dead_letters_of_each_kind_reach_their_topic_with_their_reason_and
     async with Emulator(invisible_seconds=4) as emulator:
         large = emulator.publish(TOPIC, "x" * 200_000).message_id
         good = {emulator.publish(TOPIC, f"message {number}").message_id for number in range(500)}
-        env = environment(
-            emulator.url,
-            SINK="kafka",
-            KAFKA__BOOTSTRAP_SERVERS=kafka.address(),
-            KAFKA__TOPIC=topic,
-            DEAD_LETTER__SINK="kafka",
-            DEAD_LETTER__KAFKA__TOPIC=letters,
-            ROCKETMQ__WAIT_SECONDS="2",
-        )
+        env = settings(emulator, kafka, topic, DEAD_LETTER__SINK="kafka", DEAD_LETTER__KAFKA__TOPIC=letters)
         async with bridge("run", env=env) as running:
-            await until(lambda: acked(emulator) == 501, seconds=30)
+            await until(lambda: acked(emulator) == 501)
             emulator.faults.missing_body = 1.0
             damaged = emulator.publish(TOPIC, "its body gets lost").message_id
-            await until(lambda: acked(emulator) == 502, seconds=30)
+            await until(lambda: acked(emulator) == 502)
             running.process.terminate()
             assert await running.end() == 0
     assert {record.event_id for record in await contents(kafka, topic)} == good
@@ -136,8 +122,7 @@ async def test_a_wrong_topic_is_one_clear_line_and_not_ready_until_it_is_there(k
     topic = f"events-{uuid4().hex}"
     async with Emulator() as emulator:
         ids = {emulator.publish(TOPIC, f"message {number}").message_id for number in range(50)}
-        env = environment(emulator.url, SINK="kafka", KAFKA__BOOTSTRAP_SERVERS=kafka.address(), KAFKA__TOPIC=topic)
-        async with bridge("run", env=env) as running:
+        async with bridge("run", env=settings(emulator, kafka, topic)) as running:
             port = await running.port()
 
             async def says() -> bool:
@@ -148,23 +133,17 @@ async def test_a_wrong_topic_is_one_clear_line_and_not_ready_until_it_is_there(k
             assert len([line for line in running.errors if '"level": "error"' in line]) == 1
             assert "Traceback" not in "".join(running.errors)
             await asyncio.to_thread(kafka.create_topic, topic)
-            await until(lambda: acked(emulator) == 50, seconds=60)
+            await until(lambda: acked(emulator) == 50)
     assert {record.event_id for record in await contents(kafka, topic)} == ids
 
 
-async def stays_out_until(mended: Callable[[], object], kafka: Broker, reason: str, folder: Path, **settings: str) -> None:
+async def stays_out_until(mended: Callable[[], object], kafka: Broker, reason: str, folder: Path, **access: str) -> None:
     """A bridge that Kafka doesn't let in says so, once; it is not ready, loses nothing, and goes on by itself."""
     topic, letters = new_topic(kafka), folder / "letters"
     async with Emulator() as emulator:
         ids = {emulator.publish(TOPIC, f"message {number}").message_id for number in range(50)}
-        env = environment(
-            emulator.url,
-            SINK="kafka",
-            DEAD_LETTER__SINK="stdout",
-            ROCKETMQ__WAIT_SECONDS="2",
-            KAFKA__TOPIC=topic,
-            **{f"KAFKA__{name.upper()}": value for name, value in settings.items()},
-        )
+        to_kafka = {f"KAFKA__{name.upper()}": value for name, value in access.items()}
+        env = settings(emulator, kafka, topic, DEAD_LETTER__SINK="stdout", **to_kafka)
         with letters.open("wb") as stdout:
             async with bridge("run", env=env, stdout=stdout) as running:
                 url = f"http://127.0.0.1:{await running.port()}"
@@ -182,7 +161,7 @@ async def stays_out_until(mended: Callable[[], object], kafka: Broker, reason: s
                 (complaint,) = [line for line in running.errors if '"level": "info"' not in line]
                 assert json.loads(complaint)["error"].endswith(reason)
                 mended()
-                await until(lambda: acked(emulator) == 50, seconds=60)
+                await until(lambda: acked(emulator) == 50)
                 assert (await get(f"{url}/readyz"))[0] == 200
                 running.process.terminate()
                 assert await running.end() == 0
@@ -196,9 +175,9 @@ async def test_a_wrong_password_is_one_clear_line_and_not_ready_until_it_is_righ
     """The broker learns the one that we have."""
     user = f"user-{uuid4().hex}"
     kafka.set_password(user, "another")
-    settings = scram(kafka) | {"sasl_username": user, "sasl_password": "ours"}
+    access = scram(kafka) | {"sasl_username": user, "sasl_password": "ours"}
     reason = f"the user '{user}' or its password was not accepted: see SASL_USERNAME and SASL_PASSWORD"
-    await stays_out_until(lambda: kafka.set_password(user, "ours"), kafka, reason, tmp_path, **settings)
+    await stays_out_until(lambda: kafka.set_password(user, "ours"), kafka, reason, tmp_path, **access)
 
 
 async def test_an_untrusted_ca_is_one_clear_line_and_not_ready_until_its_file_is_replaced(
@@ -208,9 +187,9 @@ async def test_an_untrusted_ca_is_one_clear_line_and_not_ready_until_its_file_is
     ca, replacement = tmp_path / "ca.pem", tmp_path / "new.pem"
     shutil.copy(kafka.certificates.stranger_ca, ca)
     shutil.copy(kafka.certificates.ca, replacement)
-    settings = scram(kafka) | {"ssl_cafile": str(ca)}
+    access = scram(kafka) | {"ssl_cafile": str(ca)}
     reason = "its certificate is not accepted: unable to get local issuer certificate: see SSL_CAFILE"
-    await stays_out_until(lambda: replacement.replace(ca), kafka, reason, tmp_path, **settings)
+    await stays_out_until(lambda: replacement.replace(ca), kafka, reason, tmp_path, **access)
 
 
 async def test_with_the_topic_of_dead_letters_gone_they_stay_with_the_broker_and_nothing_pauses(kafka: Broker) -> None:
@@ -218,16 +197,9 @@ async def test_with_the_topic_of_dead_letters_gone_they_stay_with_the_broker_and
     async with Emulator(invisible_seconds=4) as emulator:
         emulator.publish(TOPIC, "x" * 200_000)
         good = {emulator.publish(TOPIC, f"message {number}").message_id for number in range(500)}
-        env = environment(
-            emulator.url,
-            SINK="kafka",
-            KAFKA__BOOTSTRAP_SERVERS=kafka.address(),
-            KAFKA__TOPIC=topic,
-            DEAD_LETTER__SINK="kafka",
-            DEAD_LETTER__KAFKA__TOPIC=f"missing-{uuid4().hex}",
-        )
+        env = settings(emulator, kafka, topic, DEAD_LETTER__SINK="kafka", DEAD_LETTER__KAFKA__TOPIC=f"missing-{uuid4().hex}")
         async with bridge("run", env=env) as running:
-            await until(lambda: acked(emulator) == 500, seconds=30)
+            await until(lambda: acked(emulator) == 500)
             assert (await get(f"http://127.0.0.1:{await running.port()}/readyz"))[0] == 200
             await asyncio.sleep(5)  # it comes again, and again finds no grave
             assert emulator.broker.book(emulator.now(), TOPIC, GROUP).backlog == 1

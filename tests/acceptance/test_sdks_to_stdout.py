@@ -58,7 +58,7 @@ async def test_a_thousand_messages_of_two_official_sdks_arrive_once_each_as_clou
         ):
             one, other = await asyncio.gather(publish_500("python", url), publish_500("node", url))
             published = one | other
-            await until(lambda: len(out.read_bytes().splitlines()) >= 1000, seconds=60)
+            await until(lambda: len(out.read_bytes().splitlines()) >= 1000)
             running.process.terminate()
             assert await running.end(seconds=40) == 0
     lines = out.read_bytes().splitlines()

@@ -70,7 +70,7 @@ async def test_messages_arrive_signed_and_once_each_with_tokens_of_a_second() ->
         async with bridge("run", env=env) as running:
             while server.issued < 4:
                 published.update(emulator.publish(TOPIC, f"message {number}").message_id for number in range(200))
-                await until(lambda: acked(emulator) == len(published), seconds=60)
+                await until(lambda: acked(emulator) == len(published))
             running.process.terminate()
             assert await running.end() == 0
     assert found == Counter(published)
@@ -103,7 +103,7 @@ async def test_an_endpoint_that_says_401_and_then_404_to_everything_pauses_the_p
                 assert consumed(emulator) - polls <= 1
                 assert len(receiver.requests) - calls <= 8
                 mood.status_of = lambda _: 204
-                await until(lambda: acked(emulator) == 300, seconds=40)
+                await until(lambda: acked(emulator) == 300)
                 assert (await get(ready))[0] == 200
                 running.process.terminate()
                 assert await running.end() == 0
@@ -119,7 +119,7 @@ async def test_one_message_in_a_hundred_that_gets_500_for_ever_does_not_hold_the
             emulator.publish(TOPIC, f"message {number}")
         async with bridge("run", env=settings(emulator, receiver.url)) as running:
             port = await running.port()
-            await until(lambda: acked(emulator) == 1980, seconds=20)
+            await until(lambda: acked(emulator) == 1980)
             assert (await get(f"http://127.0.0.1:{port}/readyz"))[0] == 200
             assert max(mood.taken.values()) == 1
 
@@ -135,7 +135,7 @@ async def test_a_webhook_down_for_two_leases_gets_each_event_afterwards_and_the_
                 await asyncio.sleep(7)
                 assert acked(emulator) == 0
                 mood.status_of = lambda _: 204
-                await until(lambda: acked(emulator) == 200, seconds=40)
+                await until(lambda: acked(emulator) == 200)
                 running.process.terminate()
                 assert await running.end() == 0
         assert Counter(event["id"] for event in events(out)) == Counter(ids)
@@ -152,7 +152,7 @@ async def test_what_keeps_failing_is_a_dead_letter_when_its_deliveries_have_reac
             async with bridge("run", env=env, stdout=stdout) as running:
                 for number in range(100):
                     emulator.publish(TOPIC, f"good {number}")
-                await until(lambda: acked(emulator) == 101, seconds=30)
+                await until(lambda: acked(emulator) == 101)
                 running.process.terminate()
                 assert await running.end() == 0
         (letter,) = events(letters)

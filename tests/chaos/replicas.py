@@ -14,7 +14,6 @@ from acceptance.processes import Running, bridge
 from bridge.cli import WRONG_SETTINGS
 from chaos.journal import Exit, Journal
 
-START_SECONDS = 60.0
 AGAIN_SECONDS = 1.0
 """Until a process that refused to run is followed by another."""
 END_SECONDS = 30.0
@@ -59,7 +58,7 @@ class Replica:
         self._processes += 1
         self.process = f"{self.name.replace(' ', '-')}.{self._processes}"
         self._running = await self._stack.enter_async_context(bridge("run", env=dict(self._environment(self.process))))
-        started = await self._running.event("started", seconds=START_SECONDS)
+        started = await self._running.event("started")
         self._health = f"http://127.0.0.1:{started['health_port']}/healthz"
         self._watching = asyncio.create_task(self._watch(self._running))
 

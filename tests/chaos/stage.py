@@ -11,7 +11,6 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -30,6 +29,7 @@ from chaos.wires import Mood, Wire
 from chaos.witness import witness
 from kafka.broker import Broker
 from ledger.server import RedisServer
+from server_process import ServerProcess
 from webhook.receiver import Answer, Received, Receiver, answers, receiving
 
 PARTITIONS = 6
@@ -38,15 +38,6 @@ ANSWER_SECONDS = 1.0
 """How long a bridge may take to say how it is."""
 REFUSAL_SECONDS = 10.0
 """How long a bridge may take to find out that its key isn't taken."""
-
-
-class Server(Protocol):
-    """A server in a process of its own."""
-
-    def kill(self) -> None: ...
-    def start(self) -> None: ...
-    def freeze(self) -> None: ...
-    def thaw(self) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +66,7 @@ class Stage:
         self.kafka_topic = f"chaos-{uuid4().hex}"
         self.replicas: list[Replica] = []
         self.wires: dict[str, Wire] = {}
-        self.servers: dict[str, Server] = {"kafka": broker, **({"redis": redis} if redis else {})}
+        self.servers: dict[str, ServerProcess] = {"kafka": broker, **({"redis": redis} if redis else {})}
         self._say = say
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         witness(self.emulator, self.journal)
@@ -160,7 +151,7 @@ class Stage:
             self.journal.exits.append(end)
         self.say(f"{end.process} ended, code {end.code}, after {end.seconds:.1f} s")
 
-    async def _server_suffers(self, server: Server, misfortune: Misfortune) -> None:
+    async def _server_suffers(self, server: ServerProcess, misfortune: Misfortune) -> None:
         kills = misfortune.kind == KILL
         await asyncio.to_thread(server.kill if kills else server.freeze)
         try:

@@ -2,12 +2,16 @@
 
 import random
 
+import pytest
+
 from chaos.books import Findings
 from chaos.misfortunes import CUT, KILL, STOP, TERM, ends_of_processes, schedule
 from chaos.round import Load, play, table
 from chaos.stage import Stage, Terms, staged
 from kafka.broker import Broker
 from ledger.server import RedisServer
+
+pytestmark = pytest.mark.timeout(300)  # a round may wait several times, each with its own bound
 
 PATIENCE_SECONDS = 60.0
 ESSENTIAL = {

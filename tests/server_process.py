@@ -1,0 +1,90 @@
+"""A server in a process of its own, which tests kill, freeze, and start again."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Self
+
+_STOP_SECONDS = 20.0
+
+
+@dataclass
+class ServerProcess(ABC):
+    """Its addresses stay the same through restarts."""
+
+    folder: Path
+    """Where it runs; its output is there too."""
+    command: Sequence[str] = field(repr=False)
+    start_seconds: ClassVar[float] = 20.0
+    """How long it may take until it answers."""
+    _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False, repr=False)
+
+    @abstractmethod
+    def answers(self) -> bool:
+        """Whether it is up, as a client sees it."""
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Self]:
+        """Started, and killed at the end."""
+        try:
+            self.start()
+            yield self
+        finally:
+            self.kill()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        with (self.folder / "output").open("ab") as output:
+            self._process = subprocess.Popen(
+                self.command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            )
+        give_up = time.monotonic() + self.start_seconds
+        while not self.answers():
+            if self._process.poll() is not None or time.monotonic() > give_up:
+                self.kill()
+                raise RuntimeError(f"{type(self).__name__} did not start:\n{self.output[-4000:]}")
+            time.sleep(0.02)
+
+    @property
+    def output(self) -> str:
+        """What it has said, before restarts too."""
+        return (self.folder / "output").read_text(errors="replace")
+
+    def kill(self) -> None:
+        """At once, without a chance to say anything."""
+        if self._process:
+            self._process.kill()
+            self._process.wait(_STOP_SECONDS)
+            self._process = None
+
+    def freeze(self) -> None:
+        """From now on the kernel takes connections for it, and nobody answers."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # the signal takes effect a moment later
+
+    def thaw(self) -> None:
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        self.freeze()
+        try:
+            yield
+        finally:
+            self.thaw()
+
+
+def free_ports(number: int) -> list[int]:
+    """On loopback, for servers that must know theirs before they bind."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
+        return [taken.getsockname()[1] for taken in sockets]
