@@ -1,6 +1,7 @@
 # Two commands matter: `make demo` and `make test`. Both do all their own set-up, in .venv and .cache.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
+unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of Pythons, which need not compile the bridge each
 
 PYTHON ?= python3
 VENV := .venv
@@ -21,7 +22,7 @@ demo: $(RUN) ## broker, publisher and bridge on this machine: watch messages com
 
 test: check ## every check: lint, format, types, tests
 	@PYTHONPATH=tests $(BIN)/python -m sdks.install
-	@$(BIN)/pytest -n auto
+	@$(BIN)/pytest -n auto --dist loadgroup
 
 check: $(DEV) ## the checks that run nothing: lint, format, types
 	@$(BIN)/ruff check

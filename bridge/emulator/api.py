@@ -4,7 +4,7 @@ import asyncio
 import functools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bridge.emulator import wire
 from bridge.emulator.authorization import Headers, authorize, check_digest
@@ -28,7 +28,7 @@ class Request:
     method: str
     target: str
     """Path and query, exactly as on the request line."""
-    headers: Headers
+    headers: Headers = field(repr=False)
     body: bytes
     peer: Peer
     request_id: str
@@ -51,7 +51,7 @@ class AccessKey:
     """The one key that the emulator knows; another may take its place while it runs."""
 
     key_id: str
-    secret: str
+    secret: str = field(repr=False)
 
 
 class Api:

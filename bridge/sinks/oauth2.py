@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote_plus, urlencode
@@ -27,7 +27,7 @@ PAUSE_SECONDS = 5.0
 class Client:
     """Who asks, where, and for what. The names of settings are those to look at when no token comes, the URL's first."""
 
-    url: URL
+    url: URL = field(repr=False)
     id: str
     secret: SecretStr
     settings: tuple[str, str, str]

@@ -63,7 +63,8 @@ class WebhookSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    url: Url = Field(description="where events are posted; user information in it is sent as basic authentication")
+    # No repr shows a URL: its query, and what stands before the @, may be secrets.
+    url: Url = Field(repr=False, description="where events are posted; user information in it is sent as basic authentication")
     mode: Literal["structured", "binary", "batch"] = Field(
         default="structured",
         description="how CloudEvents are written: structured, the whole event as the body; binary, its attributes as headers; "
@@ -84,7 +85,9 @@ class WebhookSettings(BaseModel):
         default=None, description="a file that holds a bearer token; it is read again when it changes"
     )
     auth_token_url: Url | None = Field(
-        default=None, description="where OAuth2 client credentials are exchanged for bearer tokens, renewed before they expire"
+        default=None,
+        repr=False,
+        description="where OAuth2 client credentials are exchanged for bearer tokens, renewed before they expire",
     )
     auth_client_id: str | None = Field(default=None, description="the OAuth2 client")
     auth_client_secret: SecretStr | None = Field(default=None, description="and its secret")
@@ -100,7 +103,9 @@ class WebhookSettings(BaseModel):
         default=16, ge=1, le=256, description="how many requests are out at once at most, each on a connection of its own"
     )
     probe_url: Url | None = Field(
-        default=None, description="what is asked with GET while the endpoint is down; a 2xx answer says that it is up again"
+        default=None,
+        repr=False,
+        description="what is asked with GET while the endpoint is down; a 2xx answer says that it is up again",
     )
     ca_file: File | None = Field(
         default=None, description="a PEM file with the only CA that the endpoint's certificate is checked against"
