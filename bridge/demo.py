@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from itertools import count
 from typing import Any
 
@@ -56,6 +57,8 @@ _DEFAULTS = {
         "BRIDGE_HTTP__HOST": "127.0.0.1",
         "BRIDGE_HTTP__PORT": "0",
         "BRIDGE_LOG__LEVEL": "error",  # its end leaves nothing to anybody: the broker ends with it
+        "BRIDGE_MANAGEMENT__ENABLED": str(find_spec("alibabacloud_ons20190214") is not None),
+        "BRIDGE_MANAGEMENT__INTERVAL_SECONDS": "5",
     }.items()
 }
 
@@ -88,6 +91,7 @@ def _settings(flags: Sequence[str], face: EmulatorFace, url: str) -> RunSettings
         f"--rocketmq.group-id={GROUP}",
         f"--rocketmq.access-key-id={face.access_key_id}",
         f"--rocketmq.access-key-secret={face.access_key_secret.get_secret_value()}",
+        f"--management.endpoint={url}",
     ]
     settings = load(RunSettings, [*flags, *here], defaults=_DEFAULTS).settings
     elsewhere = dict.fromkeys(("instance_id", "tag", "security_token", "ca_file"))

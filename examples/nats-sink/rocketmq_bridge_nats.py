@@ -99,7 +99,7 @@ class NatsSink(ProbedSink):
         return answer
 
     async def _publish(self, event: Event) -> Confirmed | Refused | Again:
-        headers = {Header.MSG_ID: event.id, "Content-Type": event.media_type}
+        headers = {Header.MSG_ID: event.id, "Content-Type": event.media_type, **dict(event.trace_headers)}
         try:
             await self._client.jetstream().publish(
                 self._settings.subject, event.structured(), timeout=self._settings.ack_seconds, headers=headers

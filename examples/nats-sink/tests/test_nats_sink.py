@@ -2,6 +2,7 @@ import asyncio
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,16 @@ async def test_the_server_drops_what_it_is_sent_twice(server: NatsServer) -> Non
     await sink.close()
     async with server.jetstream() as stream:
         assert await stored(stream) == [(event.id, event.structured())]
+
+
+async def test_a_reader_of_the_stream_can_go_on_with_the_trace(server: NatsServer) -> None:
+    trace = (("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), ("tracestate", "vendor=1"))
+    sink = await opened(server)
+    assert await sink.send([replace(make_event(), trace_headers=trace)], deadline()) == [CONFIRMED]
+    await sink.close()
+    async with server.jetstream() as stream:
+        headers = (await stream.get_msg(STREAM, 1)).headers or {}
+    assert dict(trace).items() <= headers.items()
 
 
 async def test_a_subject_that_no_stream_takes_is_the_sinks_trouble(server: NatsServer) -> None:
