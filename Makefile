@@ -12,7 +12,7 @@ RELEASE := .cache/release
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps
 
-.PHONY: help demo test check simulate chaos bench fuzz format reference recordings chart image test-image sbom audit locks clean
+.PHONY: help demo test check simulate chaos bench fuzz format reference recordings chart image test-image test-cluster sbom audit locks clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,10 @@ image: ## build the image with docker, podman or buildah (IMAGE=name, BUILD="fur
 
 test-image: $(DEV) ## build the image, run it confined, and look into it
 	@$(BIN)/pytest tests/image/built.py
+
+test-cluster: $(DEV) ## the chart's releases on a real API server (needs Go and etcd; the first time builds for some ten minutes)
+	@PYTHONPATH=tests $(BIN)/python -m cluster.programs
+	@$(BIN)/pytest -n 2 tests/cluster
 
 sbom: $(RUN) $(RELEASE)/.made ## the bill of materials of the image's Python side, into dist/
 	@ops/sbom.sh $(RELEASE)/bin/cyclonedx-py

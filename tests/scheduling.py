@@ -7,8 +7,8 @@ import pytest
 
 LONG: Final = frozenset({"acceptance", "chaos", "kafka"})
 """Folders with tests that take ten seconds or many: begun last, one alone would keep a process when all others are done."""
-TOGETHER: Final = frozenset({"cluster", "nats", "page", "sdks"})
-"""Folders whose fixtures cost more than it saves to run their tests beside each other: a cluster, a browser, JVMs."""
+TOGETHER: Final = frozenset({"nats", "page", "sdks"})
+"""Folders whose fixtures cost more than it saves to run their tests beside each other: a browser, JVMs, an installation."""
 
 MOST_PROCESSES = 8
 """The longest test takes as long with more, and each wants memory for a Kafka."""

@@ -1,0 +1,40 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from cluster import programs
+from cluster.control_plane import ControlPlane, running_control_plane
+from cluster.releases import Helm
+
+
+def _missing(error: programs.ProgramMissingError) -> NoReturn:
+    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(str(error))  # in CI nothing may be missing
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """One for each worker."""
+    try:
+        with running_control_plane(tmp_path_factory.mktemp("cluster")) as running:
+            yield running
+    except programs.ProgramMissingError as missing:
+        _missing(missing)
+
+
+@pytest.fixture
+def namespace(cluster: ControlPlane) -> str:
+    return cluster.make_namespace()
+
+
+@pytest.fixture(params=["helm3", "helm4"])
+def helm(request: pytest.FixtureRequest, cluster: ControlPlane, namespace: str, tmp_path: Path) -> Iterator[Helm]:
+    """A client, in a namespace of the test's own. It had nothing to remark, and the API server neither."""
+    try:
+        client = Helm(programs.built(request.param), cluster, namespace, tmp_path)
+    except programs.ProgramMissingError as missing:
+        _missing(missing)
+    yield client
+    assert not client.remarks
