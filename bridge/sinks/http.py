@@ -1,11 +1,11 @@
 """A thin aiohttp shell for sinks: one request, one answer, every wait and every read bounded; driver errors end here."""
 
-import io
 import re
 import ssl
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -21,12 +21,14 @@ MAX_ANSWER_BYTES = 16_384
 CONNECT_SECONDS = 5.0
 KEEPALIVE_SECONDS = 4.0
 """Just under the five seconds after which many servers close an idle connection: a POST that meets that is sent again."""
+_PIECE_BYTES: Final = 65_536
+"""A larger body is written piece by piece, as in one it would hold up the loop, and be copied."""
 _SHOWN_CHARACTERS: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer of HTTP: its status, its headers by their names in lower case, and as much of its body as was read."""
+    """An answer of HTTP: its status, its headers by their names in any case, and as much of its body as was read."""
 
     status: int
     headers: Mapping[str, str]
@@ -58,7 +60,7 @@ class Http:
     Made inside the event loop. Raises FixSettingsError for proxy variables that can't be used.
     """
 
-    def __init__(self, url: URL, setting: str, *, tls: Callable[[], ssl.SSLContext], max_connections: int) -> None:
+    def __init__(self, url: URL, setting: str, *, tls: Callable[[], ssl.SSLContext | bool], max_connections: int) -> None:
         self._setting = setting
         self._tls = tls
         self._proxy = proxy_for(str(url))
@@ -79,21 +81,19 @@ class Http:
         Raises SinkDownError when the server could not be reached, so that it has seen nothing of the request, and TryAgainError
         when no whole answer came in time.
         """
-        limits = aiohttp.ClientTimeout(total=timeout_seconds, connect=min(CONNECT_SECONDS, timeout_seconds / 2))
+        limits = _limits(timeout_seconds)
         try:
             async with self._session.request(
                 method,
                 url,
-                data=io.BytesIO(body) if body else None,  # written piece by piece, and not in one that holds up the loop
-                headers=headers,
+                data=(body or None) if len(body) <= _PIECE_BYTES else _pieces(body),
+                headers=headers if len(body) <= _PIECE_BYTES else {**headers, "Content-Length": str(len(body))},
                 timeout=limits,
                 ssl=self._tls(),
                 proxy=self._proxy,
                 allow_redirects=False,
             ) as response:
-                read = await _read(response)
-                names = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(status=response.status, headers=names, body=read)
+                return Answer(status=response.status, headers=response.headers, body=await _read(response))
         except aiohttp.ClientHttpProxyError as problem:  # its own text shows the proxy's password
             raise SinkDownError(f"the proxy refuses ({problem.status}); check HTTPS_PROXY and its user") from None
         except aiohttp.ClientProxyConnectionError as problem:
@@ -120,10 +120,20 @@ def basic(username: str, password: str) -> str:
     return f"Basic {b64encode(f'{username}:{password}'.encode()).decode()}"
 
 
+@lru_cache(maxsize=8)
+def _limits(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=seconds, connect=min(CONNECT_SECONDS, seconds / 2))
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), _PIECE_BYTES):
+        yield body[start : start + _PIECE_BYTES]
+
+
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    read = bytearray()
-    async for chunk in response.content.iter_any():
-        read += chunk
+    content, read = response.content, bytearray()
+    while not content.at_eof():
+        read += await content.readany()
         if len(read) > MAX_ANSWER_BYTES:
             response.close()
             break

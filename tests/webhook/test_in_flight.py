@@ -43,6 +43,12 @@ async def test_a_slow_receiver_holds_no_more_than_so_many_connections_over_all_s
     assert len(receiver.connections) == bound  # they are kept
 
 
+async def test_one_send_right_after_the_other_waits_for_nobody(receiver: Receiver) -> None:
+    async with opened(receiver.url, max_connections=1) as sink, asyncio.timeout(5):
+        for _ in range(20):
+            assert await send(sink, make_event(), make_event()) == [CONFIRMED] * 2
+
+
 async def test_a_slow_receiver_holds_up_no_other(receiver: Receiver) -> None:
     held = holding(receiver)
     async with receiving() as quick, opened(receiver.url, max_connections=2) as slow_sink, opened(quick.url) as quick_sink:

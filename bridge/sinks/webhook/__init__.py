@@ -1,11 +1,13 @@
 """Events posted to an HTTP endpoint: the CloudEvents HTTP binding, signed as Standard Webhooks has it.
 
-An attempt is one request, with one event or one batch, and holds one of `MAX_CONNECTIONS` slots while it lasts. What waits for
-a slot has not begun, and is given back at the deadline; what has begun is seen to its end, which `TIMEOUT_SECONDS` bounds.
+An attempt is one request, with one event or one batch. `MAX_CONNECTIONS` workers at most make them, one after the other. What
+waits for a worker has not begun, and is given back at the deadline; what has begun is seen to its end, which `TIMEOUT_SECONDS`
+bounds.
 """
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -50,9 +52,10 @@ class WebhookSink(ProbedSink):
         self._url = url_of(settings.url).with_user(None)
         self._where = without_credentials(str(self._url))
         self._static = {name: value.get_secret_value() for name, value in (settings.headers or {}).items()}
+        self._always_hidden = [*self._static.values(), self._url.raw_query_string, self._url.query_string]
         self._authorization = authorization_of(settings)
-        self._slots = asyncio.Semaphore(settings.max_connections)
-        self._attempts: set[asyncio.Task[None]] = set()
+        self._waiting: deque[Sequence[_Posting]] = deque()
+        self._workers: set[asyncio.Task[None]] = set()
         self._closing = False
         self._signer: Signer | None = None
         self._http: Http | None = None
@@ -72,11 +75,13 @@ class WebhookSink(ProbedSink):
         """Post the events; see `Sink.send`."""
         sending = Sending(deadline)
         for group in groups(self.settings.mode, self.settings.batch_max, events):
-            postings = [_Posting(sending=sending, event=event) for event in group]
-            attempt = asyncio.create_task(self._deliver(postings))
-            self._attempts.add(attempt)
-            attempt.add_done_callback(self._attempts.discard)
-        return await sending.outcomes(deadline, _TOO_LATE)
+            self._waiting.append([_Posting(sending=sending, event=event) for event in group])
+        self._call_workers()
+        try:
+            return await sending.outcomes(deadline, _TOO_LATE)
+        finally:
+            if self._waiting and asyncio.get_running_loop().time() >= deadline:  # what was given back is held no longer
+                self._waiting = deque(postings for postings in self._waiting if postings[0].answer is None)
 
     async def probe(self) -> None:
         """Ask PROBE_URL, if it is set; without, an event has to find out. Raises SinkDownError unless the answer is 2xx."""
@@ -101,37 +106,49 @@ class WebhookSink(ProbedSink):
         """Wait for what is on its way, for two seconds at most, and close all connections."""
         self._closing = True
         try:
-            if self._attempts:
-                await asyncio.wait(self._attempts, timeout=CLOSE_SECONDS)
+            if self._workers:
+                await asyncio.wait(self._workers, timeout=CLOSE_SECONDS)
         finally:
-            unfinished = [attempt for attempt in self._attempts if attempt.cancel()]
+            unfinished = [worker for worker in self._workers if worker.cancel()]
             await asyncio.gather(*unfinished, return_exceptions=True)
+            while self._waiting:
+                settle(self._waiting.popleft(), _CLOSED)
             await self._authorization.close()
             if self._http:
                 await self._http.close()
 
-    # ---- one attempt -------------------------------------------------------------------------------------------------
+    # ---- one attempt after the other ---------------------------------------------------------------------------------
+
+    def _call_workers(self) -> None:
+        """See to it that there are workers for all that waits, as far as there may be."""
+        # One that is done stands among them until its callback is called, and takes nothing more.
+        at_work = sum(not worker.done() for worker in self._workers)
+        for _ in range(min(len(self._waiting), self.settings.max_connections - at_work)):
+            worker = asyncio.create_task(self._work())
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
+
+    async def _work(self) -> None:
+        while self._waiting:
+            await self._deliver(self._waiting.popleft())
 
     async def _deliver(self, postings: Sequence[_Posting]) -> None:
         """Settle what becomes of a group; a batch that is refused is split until it is known which event is meant."""
         try:
             verdict = await self._attempt(postings)
-            if isinstance(verdict, Refused) and len(postings) > 1:
-                middle = len(postings) // 2
-                await asyncio.gather(self._deliver(postings[:middle]), self._deliver(postings[middle:]))
-            else:
-                settle(postings, verdict)
-        finally:
+        except asyncio.CancelledError:
             settle(postings, _CLOSED)
+            raise
+        if isinstance(verdict, Refused) and len(postings) > 1:
+            middle = len(postings) // 2
+            self._waiting.extendleft((postings[middle:], postings[:middle]))
+            self._call_workers()
+        else:
+            settle(postings, verdict)
 
     async def _attempt(self, postings: Sequence[_Posting]) -> Settled | Exception:
         try:
-            async with asyncio.timeout_at(postings[0].sending.deadline):
-                await self._slots.acquire()
-            try:
-                return await self._post(postings)
-            finally:
-                self._slots.release()
+            return await self._post(postings)
         except TimeoutError:
             return _TOO_LATE
         except TryAgainError as problem:
@@ -141,8 +158,8 @@ class WebhookSink(ProbedSink):
 
     async def _post(self, postings: Sequence[_Posting]) -> Settled:
         """Post a group, once more when it is rejected for a token that can be renewed. Raises as `_begin` and `exchange`."""
-        request = written(self.settings.mode, [posting.event for posting in postings])
         identity = await self._begin(postings)
+        request = written(self.settings.mode, [posting.event for posting in postings])
         answer = await self._exchange(postings, request, identity)
         if answer.status == HTTPStatus.UNAUTHORIZED and self._authorization.renew(identity.get("Authorization")):
             identity = await self._begin(postings)
@@ -152,8 +169,7 @@ class WebhookSink(ProbedSink):
     async def _begin(self, postings: Sequence[_Posting]) -> Mapping[str, str]:
         """Who we are to the receiver. Raises SinkDownError, and TimeoutError when a request must not begin any more."""
         sending = postings[0].sending
-        async with asyncio.timeout_at(sending.deadline):
-            identity = await self._identity()
+        identity = await self._identity(until=sending.deadline)
         if sending.trouble:
             raise sending.trouble
         if self._closing or not postings[0].is_wanted or asyncio.get_running_loop().time() >= sending.deadline:
@@ -174,12 +190,12 @@ class WebhookSink(ProbedSink):
             for posting in postings:
                 posting.on_its_way = False
 
-    async def _identity(self) -> Mapping[str, str]:
-        """The headers that say who we are. Raises SinkDownError."""
-        value = await self._authorization.header()
+    async def _identity(self, *, until: float | None = None) -> Mapping[str, str]:
+        """The headers that say who we are. Raises SinkDownError, and TimeoutError; see `Authorization.header`."""
+        value = await self._authorization.header(until=until)
         return {**self._static, "Authorization": value} if value else self._static
 
     def _hidden(self, identity: Mapping[str, str]) -> list[str]:
         """What the receiver was told that must not be shown when it repeats it."""
         credentials = identity.get("Authorization", "").partition(" ")[2]
-        return [credentials, *self._static.values(), self._url.raw_query_string, self._url.query_string]
+        return [credentials, *self._always_hidden]

@@ -1,5 +1,6 @@
 """Who the bridge is to the receiver: what stands in the header `Authorization`."""
 
+import asyncio
 import math
 import re
 from abc import ABC, abstractmethod
@@ -19,8 +20,11 @@ class Authorization(ABC):
     """One way to authenticate."""
 
     @abstractmethod
-    async def header(self) -> str | None:
-        """The header's value for an attempt that begins now; None for none. Raises SinkDownError."""
+    async def header(self, *, until: float | None = None) -> str | None:
+        """The header's value for an attempt that begins now; None for none.
+
+        Raises SinkDownError, and TimeoutError when it isn't known `until` an instant of the event loop's clock.
+        """
 
     def renew(self, rejected: str | None) -> bool:  # noqa: ARG002 - what never changes has no use for it
         """The receiver has answered 401 to that value; tell whether the next one may be another."""
@@ -36,7 +40,7 @@ class Fixed(Authorization):
     def __init__(self, value: str | None) -> None:
         self._value = value
 
-    async def header(self) -> str | None:
+    async def header(self, *, until: float | None = None) -> str | None:  # noqa: ARG002 - it is known already
         """See `Authorization.header`."""
         return self._value
 
@@ -47,7 +51,7 @@ class TokenFile(Authorization):
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    async def header(self) -> str | None:
+    async def header(self, *, until: float | None = None) -> str | None:  # noqa: ARG002 - it is known at once
         """See `Authorization.header`."""
         return self._read()
 
@@ -73,9 +77,10 @@ class OAuth2(Authorization):
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
 
-    async def header(self) -> str | None:
+    async def header(self, *, until: float | None = None) -> str | None:
         """See `Authorization.header`."""
-        return f"Bearer {await self._tokens.token()}"
+        async with asyncio.timeout_at(until):
+            return f"Bearer {await self._tokens.token()}"
 
     def renew(self, rejected: str | None) -> bool:
         """See `Authorization.renew`."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,6 +17,7 @@ BATCH_TYPE = "application/cloudevents-batch+json"
 # HTTP binding 3.1.3.2: "Space (U+0020), Double-quote (U+0022), Percent (U+0025), and any characters outside the printable ASCII
 # range of U+0021-U+007E inclusive" are percent-encoded. What is left can't end a header, nor begin another.
 _SAFE: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
+_NEEDS_NO_QUOTING: Final = re.compile(f"[{re.escape(_SAFE)}]*")  # nearly all do; asking costs a quarter of quoting
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def written(mode: str, events: Sequence[Event]) -> Written:
 
 def header_value(text: str) -> str:
     """Any text as the value of a header; what a receiver decodes is the text again."""
-    return quote(text, safe=_SAFE, errors="replace")
+    return text if _NEEDS_NO_QUOTING.fullmatch(text) else quote(text, safe=_SAFE, errors="replace")
 
 
 def _written(message_id: str, content_type: str, more: Mapping[str, str], body: bytes) -> Written:

@@ -23,8 +23,8 @@ class ReceiverTls:
         self._version = self._look()
         self._context = self._read()
 
-    def context(self) -> ssl.SSLContext:
-        """The context for a new connection."""
+    def context(self) -> ssl.SSLContext | bool:
+        """The context for a new connection; True for the machine's own CAs and nothing else, which aiohttp has read already."""
         if (version := self._look()) != self._version:
             self._version = version
             try:
@@ -37,8 +37,10 @@ class ReceiverTls:
         """What changes when any of the files does; renewed ones come by replaced links, as in Kubernetes, or written over."""
         return [_version_of(path) for path in self._files]
 
-    def _read(self) -> ssl.SSLContext:
+    def _read(self) -> ssl.SSLContext | bool:
         settings = self._settings
+        if not self._files:
+            return True
         context = trusting(settings.ca_file, "CA_FILE")
         if settings.client_cert_file:
             names = "CLIENT_CERT_FILE, CLIENT_KEY_FILE, CLIENT_KEY_PASSWORD"
