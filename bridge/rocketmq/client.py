@@ -1,10 +1,12 @@
 """A thin aiohttp shell around the codec: one session, three calls, every wait and every read bounded."""
 
+import io
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import formatdate, parsedate_to_datetime
+from functools import lru_cache
 from http import HTTPStatus
 from ssl import SSLContext
 from types import MappingProxyType, TracebackType
@@ -109,6 +111,8 @@ class Client:
             total=patience.write, connect=patience.connect, sock_read=patience.write_silence
         )
         self._max_connections = max_connections
+        self._signed: dict[tuple[str, str], Mapping[str, str]] = {}  # headers, by method and target, of `_signed_at`
+        self._signed_at: tuple[str, Credentials] | None = None
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -137,11 +141,7 @@ class Client:
 
     async def poll(self, subscription: Subscription, *, max_messages: int, wait_seconds: int) -> Polled:
         """Ask for 1 to 16 messages, holding on for 0 to 30 seconds until there is one."""
-        patience = self._patience
-        limits = aiohttp.ClientTimeout(
-            total=wait_seconds + patience.poll, connect=patience.connect, sock_read=wait_seconds + patience.silence
-        )
-        request = subscription.poll(max_messages, wait_seconds)
+        request, limits = subscription.poll(max_messages, wait_seconds), _poll_limits(self._patience, wait_seconds)
         answer = await self._call(request, limits, codec.max_answer_bytes(max_messages), "polling")
         messages = codec.read_poll(answer.status, answer.body)
         if messages and self._on_messages:
@@ -224,8 +224,18 @@ class Client:
             self._on_date(answer.server_time, answer.sent_at, answer.received_at)
         return answer
 
-    def _headers(self, request: Request, credentials: Credentials) -> dict[str, str]:
-        date = formatdate(self._wall_clock(), usegmt=True)
+    def _headers(self, request: Request, credentials: Credentials) -> Mapping[str, str]:
+        """What all requests of this second to one target have in common: their signatures are the same (protocol.md 1.2)."""
+        date = _http_date(int(self._wall_clock()))
+        if self._signed_at != (date, credentials):
+            self._signed_at = date, credentials
+            self._signed.clear()
+        headers = self._signed.get((request.method, request.target))
+        if headers is None:
+            headers = self._signed[request.method, request.target] = self._sign(request, credentials, date)
+        return headers
+
+    def _sign(self, request: Request, credentials: Credentials, date: str) -> dict[str, str]:
         text = signing.string_to_sign(
             method=request.method, content_type=request.content_type, date=date, target=request.target
         )
@@ -238,6 +248,18 @@ class Client:
         if credentials.security_token:
             headers["security-token"] = credentials.security_token
         return headers
+
+
+@lru_cache(maxsize=64)
+def _poll_limits(patience: Patience, wait_seconds: int) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(
+        total=wait_seconds + patience.poll, connect=patience.connect, sock_read=wait_seconds + patience.silence
+    )
+
+
+@lru_cache(maxsize=1)
+def _http_date(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 class _CutError(aiohttp.ClientError):
@@ -259,20 +281,19 @@ async def _read(response: aiohttp.ClientResponse, max_bytes: int, doing: str) ->
     """The whole body, or BrokenAnswerError as soon as it is larger than `max_bytes`, which no legal answer is."""
     declared = response.content_length
     if declared is None or declared <= max_bytes:
-        chunks, size = [], 0
+        read = io.BytesIO()  # which gives away what it holds without a copy
         async for chunk in response.content.iter_any():
-            size += len(chunk)
-            if size > max_bytes:
+            if read.write(chunk) and read.tell() > max_bytes:
                 break
-            chunks.append(chunk)
         else:
-            return b"".join(chunks)
+            return read.getvalue()
     response.close()
     raise BrokenAnswerError(
         f"{doing}: the answer is larger than {max_bytes:,} bytes, more than the protocol allows", answer_lost=True
     )
 
 
+@lru_cache(maxsize=4)  # many answers bear the same
 def _instant(date: str | None) -> float | None:
     """A Date header as seconds since the epoch; None when there is none that can be read."""
     try:

@@ -4,14 +4,16 @@ Whatever bytes an answer holds, reading it gives a value or raises a `BridgeErro
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from urllib.parse import quote
-from xml.sax.saxutils import escape
 
 from lxml import etree
 
 from bridge.errors import BridgeError, BrokenAnswerError, FixSettingsError, GiveUpError, ThrottledError, TryAgainError
+from bridge.rocketmq import plain
 from bridge.rocketmq.damage import Damaged, damaged, number, repair, restore, segments
 from bridge.rocketmq.message import MAX_BATCH, MAX_BODY_BYTES, MAX_REQUEST_LINE, MAX_WAIT_SECONDS, Message
 
@@ -39,7 +41,7 @@ class Request:
 class Subscription:
     """What is consumed, by whom: one topic, one group, perhaps some tags.
 
-    The request targets that don't change from poll to poll are made once, here. Raises FixSettingsError when the longest
+    Raises FixSettingsError when the longest
     request line would exceed 1,024 characters (protocol.md 2.1).
     """
 
@@ -60,22 +62,33 @@ class Subscription:
 
     def poll(self, max_messages: int, wait_seconds: int) -> Request:
         """Ask for 1 to 16 messages, waiting 0 to 30 seconds for the first (protocol.md 2.1)."""
-        query = {"ns": self.instance, "consumer": self.group, "tag": self.tag, "numOfMessages": str(max_messages)}
-        if wait_seconds:
-            query["waitseconds"] = str(wait_seconds)
-        if self.ordered:
-            query["trans"] = "order"
-        return Request(method="GET", target=_target(self.topic, query))
+        return _poll(self, max_messages, wait_seconds)
 
     def ack(self, receipt_handles: Iterable[str]) -> Request:
         """Acknowledge 1 to 16 deliveries by their receipt handles (protocol.md 3.1)."""
-        handles = "".join(f"<ReceiptHandle>{_escaped(handle)}</ReceiptHandle>" for handle in receipt_handles)
+        handles = "".join([f"<ReceiptHandle>{_escaped(handle)}</ReceiptHandle>" for handle in receipt_handles])
         return Request(
             method="DELETE",
-            target=_target(self.topic, {"ns": self.instance, "consumer": self.group}),
+            target=_ack_target(self),
             body=_document("ReceiptHandles", handles),
             content_type=CONTENT_TYPE,
         )
+
+
+@lru_cache(maxsize=64)  # a request is the same from poll to poll
+def _poll(subscription: Subscription, max_messages: int, wait_seconds: int) -> Request:
+    query = {"ns": subscription.instance, "consumer": subscription.group, "tag": subscription.tag}
+    query["numOfMessages"] = str(max_messages)
+    if wait_seconds:
+        query["waitseconds"] = str(wait_seconds)
+    if subscription.ordered:
+        query["trans"] = "order"
+    return Request(method="GET", target=_target(subscription.topic, query))
+
+
+@lru_cache(maxsize=64)
+def _ack_target(subscription: Subscription) -> str:
+    return _target(subscription.topic, {"ns": subscription.instance, "consumer": subscription.group})
 
 
 def publish(
@@ -113,7 +126,8 @@ def publish(
 
 
 def _escaped(text: str) -> str:
-    return escape(text, {"\r": "&#13;"})  # which would be read as a line feed
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace("\r", "&#13;")  # which would be read as a line feed
 
 
 def _target(topic: str, query: Mapping[str, str | None]) -> str:
@@ -228,25 +242,17 @@ _MESSAGE_PARSER = etree.XMLParser(
     resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True, huge_tree=True
 )
 
-_FIELDS = (
-    "MessageId",
-    "MessageBodyMD5",
-    "MessageBody",
-    "ReceiptHandle",
-    "PublishTime",
-    "FirstConsumeTime",
-    "NextConsumeTime",
-    "ConsumedTimes",
-    "MessageTag",
-    "Properties",
-)
 # The documentation and the SDKs disagree about the namespace, so any of its three forms is read (protocol.md 2.6).
 _FIELD_OF_TAG = {
-    f"{namespace}{name}": name for name in _FIELDS for namespace in ("", f"{{{_NAMESPACE}}}", f"{{{_NAMESPACE[:-1]}}}")
+    f"{namespace}{name}": name for name in plain.ELEMENTS for namespace in ("", f"{{{_NAMESPACE}}}", f"{{{_NAMESPACE[:-1]}}}")
 }
 
 
 def _messages(body: bytes) -> tuple[Message | Damaged, ...]:
+    plain_messages = plain.read(body)
+    if plain_messages is not None:
+        with suppress(ValueError):  # what is wrong with a message is told below
+            return tuple([_from_fields(fields) for fields in plain_messages])
     root = _root(body)
     if root is None:
         raws = segments(body)
@@ -298,25 +304,25 @@ def _salvaged(raw: bytes) -> Message | Damaged:
 
 def _from_fields(fields: Mapping[str, str]) -> Message:
     """Raises ValueError, with the reason, for a message without what it can't do without."""
-    for name in ("MessageId", "ReceiptHandle"):
-        if not fields.get(name):
-            raise ValueError(f"it has no {name}")
-    if "MessageBody" not in fields:
-        raise ValueError("it has no MessageBody")
-    next_consume_time = number(fields.get("NextConsumeTime"))
+    get = fields.get
+    message_id, receipt_handle, body = get("MessageId"), get("ReceiptHandle"), get("MessageBody")
+    if not message_id or not receipt_handle or body is None:
+        missing = "MessageId" if not message_id else "MessageBody" if receipt_handle else "ReceiptHandle"
+        raise ValueError(f"it has no {missing}")
+    next_consume_time = number(get("NextConsumeTime"))
     if next_consume_time is None:
-        raise ValueError(f"its NextConsumeTime is no number: {fields.get('NextConsumeTime', '')[:50]!r}")
+        raise ValueError(f"its NextConsumeTime is no number: {get('NextConsumeTime', '')[:50]!r}")
     return Message(
-        message_id=fields["MessageId"],
-        body=fields["MessageBody"],
-        body_md5=fields.get("MessageBodyMD5") or None,
-        receipt_handle=fields["ReceiptHandle"],
-        publish_time=number(fields.get("PublishTime")),
-        first_consume_time=number(fields.get("FirstConsumeTime")),
+        message_id=message_id,
+        body=body,
+        body_md5=get("MessageBodyMD5") or None,
+        receipt_handle=receipt_handle,
+        publish_time=number(get("PublishTime")),
+        first_consume_time=number(get("FirstConsumeTime")),
         next_consume_time=next_consume_time,
-        consumed_times=number(fields.get("ConsumedTimes")) or 1,
-        tag=fields.get("MessageTag") or None,
-        properties=read_properties(fields.get("Properties", "")),
+        consumed_times=number(get("ConsumedTimes")) or 1,
+        tag=get("MessageTag") or None,
+        properties=read_properties(get("Properties", "")),
     )
 
 
@@ -325,7 +331,7 @@ def read_properties(text: str) -> dict[str, str]:
 
     Split at the first colon of a pair, with or without a `|` at the end; pieces without a key or without a colon are ignored.
     """
-    pairs = (piece.partition(":") for piece in text.split("|"))
+    pairs = [piece.partition(":") for piece in text.split("|")]
     return {key: value for key, colon, value in pairs if key and colon}
 
 
