@@ -54,9 +54,12 @@ class Envelope(ABC):
         """The event as bytes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Event:
-    """One message on its way to the sinks. Nothing in it changes; a redelivery of the same message is another Event."""
+    """One message on its way to the sinks. Nothing in it changes; a redelivery of the same message is another Event.
+
+    (It isn't frozen, as that takes longer than all else about making one: see `bridge.rocketmq.message`.)
+    """
 
     id: str
     """The message id: the same for every delivery of a message, so what a sink deduplicates by."""

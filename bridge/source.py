@@ -7,11 +7,11 @@ from typing import Protocol
 from bridge.event import Event
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Delivery:
     """One message, handed to us for a while: to be confirmed by the sink and acked, or left to the broker.
 
-    A redelivery of the same message is another Delivery, with another receipt.
+    A redelivery of the same message is another Delivery, with another receipt. Nothing in it changes; see `Event`.
     """
 
     event: Event

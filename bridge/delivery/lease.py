@@ -1,6 +1,7 @@
 """Deadlines, and the difference between the broker's clock and ours (design.md, promise 3)."""
 
 import math
+from functools import lru_cache
 
 MARGIN_SHARE = 0.1
 MAX_MARGIN_SECONDS = 10.0
@@ -8,6 +9,7 @@ MAX_MARGIN_SECONDS = 10.0
 would kill short leases."""
 
 
+@lru_cache(maxsize=64)  # it is asked several times for every message, and those of one poll share their lease
 def margin(lease_seconds: float, setting: float | None = None) -> float:
     """How long before a lease's end nothing is handed to a sink any more, in seconds.
 
@@ -57,3 +59,11 @@ class BrokerClock:
         `otherwise` is the difference to assume while nothing is known.
         """
         return instant - (self._latest if self.known else otherwise)
+
+    def likely(self, instant: float, *, ours: float) -> float:
+        """The likeliest local instant at which the broker's clock showed `instant`, for measuring: early is as wrong as late.
+
+        Clocks that are kept right show the same, so the difference is taken to be that of our own wall clock, `ours`, or, where
+        the broker's dates contradict that, what is nearest to it.
+        """
+        return instant - min(max(ours, self._earliest), self._latest)

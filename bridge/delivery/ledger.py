@@ -37,13 +37,14 @@ class Ledger:
 
     def remember(self, message_id: str, *sinks: str) -> None:
         """Those sinks are done with it; every sink is, when none is named. When some are and others aren't, that is shared."""
-        confirmed = self._confirmed.get(message_id, frozenset()).union(sinks) if sinks else self._all
-        complete = self._all <= confirmed
-        self._confirmed[message_id] = self._all if complete else confirmed
+        confirmed = self._all
+        if sinks and not self._all <= (some := self._confirmed.get(message_id, frozenset()).union(sinks)):
+            confirmed = some
+        self._confirmed[message_id] = confirmed
         self._confirmed.move_to_end(message_id)
         if len(self._confirmed) > self._max_entries:
             self._confirmed.popitem(last=False)
-        if not complete:
+        if confirmed is not self._all:
             self.share(message_id)
 
     def share(self, *message_ids: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from bridge.errors import BridgeError, FixSettingsError, SinkDownError, SinkGoneError
-from bridge.sinks import Again, Confirmed, Outcome, ProbedSink, Refused, Sink, Unknown
+from bridge.sinks import CONFIRMED, Again, Confirmed, Outcome, ProbedSink, Refused, Sink, Unknown
 from bridge.source import Delivery
 from bridge.watch.facts import SinkComponent
 
@@ -91,6 +91,8 @@ class Outlet:
             return [Again("the sink broke its contract")] * len(deliveries)
         finally:
             self._component.send_seconds.observe(now() - begun)
+        if outcomes.count(CONFIRMED) == len(outcomes) == len(deliveries):  # as a rule
+            return outcomes
         if len(outcomes) != len(deliveries) or not all(isinstance(outcome, Outcome) for outcome in outcomes):
             kinds = ", ".join(sorted({type(outcome).__name__ for outcome in outcomes}))
             self.fails(f"the sink broke its contract: {len(deliveries)} events, {len(outcomes)} outcomes ({kinds})")
@@ -98,10 +100,12 @@ class Outlet:
         return outcomes
 
     def _tally(self, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome], *, first: bool) -> None:
-        for outcome in outcomes:
-            if isinstance(outcome, Unknown):
-                outcome.answer.add_done_callback(self._note_late)
-        if confirmed := sum(isinstance(outcome, Confirmed) for outcome in outcomes):
+        confirmed = outcomes.count(CONFIRMED)
+        if confirmed < len(outcomes):
+            for outcome in outcomes:
+                if isinstance(outcome, Unknown):
+                    outcome.answer.add_done_callback(self._note_late)
+        if confirmed:
             self._component.confirmed += confirmed
             self.works()
         elif first and not self.down:

@@ -47,6 +47,8 @@ class Outlets:
         self._up = asyncio.Event()
         self._turns: dict[asyncio.Future[bool], int] = {}  # to how often its event has been tried
         self._abandoned = False
+        self.down_since = asyncio.get_running_loop().time()
+        """When the outage that is, or was the last one, began; on the event loop's clock."""
 
     def __getitem__(self, name: str) -> Outlet:
         """The one sink of that name."""
@@ -75,7 +77,10 @@ class Outlets:
         """What became of each event; see `Outlet.send`. A sink that has confirmed an event before isn't sent it again."""
         if len(self._outlets) == 1:
             only = await self._outlets[0].send(deliveries, deadline=deadline, give_up_at=give_up_at, first=first)
-            return [self._verdict(delivery.event.id, (o,)) for delivery, o in zip(deliveries, only, strict=True)]
+            return [
+                CONFIRMED if outcome is CONFIRMED else self._verdict(delivery.event.id, (outcome,))
+                for delivery, outcome in zip(deliveries, only, strict=True)
+            ]
 
         async def send_to(outlet: Outlet) -> list[Outcome]:
             wanting = [delivery for delivery in deliveries if not self._ledger.has(delivery.event.id, outlet.name)]
@@ -124,6 +129,8 @@ class Outlets:
 
     def _look_again(self) -> None:
         if any(outlet.down for outlet in self._outlets):
+            if not self.down:
+                self.down_since = asyncio.get_running_loop().time()
             self._up.clear()
         else:
             self._up.set()

@@ -104,14 +104,14 @@ class Pipeline:
         self._facts.counts.received += len(deliveries)
         confirmed: list[Delivery] = []
         lanes, ack_at = [Lane(deliveries)], self._now() + ACK_EVERY_SECONDS
-        in_flow: dict[str, Lane] = {}
         try:
             if again := [delivery for delivery in deliveries if delivery.consumed_times > 1]:
                 await self._recall(again)
-            lanes = [lane for lane in self._lanes(deliveries) if not self._is_under_way(lane, confirmed)]
-            in_flow = {self._key(lane[0]): lane for lane in lanes}
+            by_key = self._lanes(deliveries).items()
+            in_flow = {key: lane for key, lane in by_key if not self._is_under_way(key, lane, confirmed)}
             self._in_flow.update(in_flow)
-            while lanes := [lane for lane in lanes if self._has_to_send(lane, confirmed)]:
+            lanes = list(in_flow.values())
+            while lanes:
                 if self._outlets.down and not trial:
                     verdicts: Sequence[Verdict] = [Again("the sink is down")] * len(lanes)
                 elif confirmed:
@@ -119,8 +119,11 @@ class Pipeline:
                 else:
                     ack_at = self._now() + ACK_EVERY_SECONDS
                     verdicts = await self._send(lanes, first=True)
-                going_on = zip(lanes, verdicts, strict=True)
-                lanes = [lane for lane, verdict in going_on if self._goes_on(lane, verdict, confirmed, trial=trial)]
+                lanes = [
+                    lane
+                    for lane, verdict in zip(lanes, verdicts, strict=True)
+                    if self._goes_on(lane, verdict, confirmed, trial=trial) and self._has_to_send(lane, confirmed)
+                ]
             for key, lane in in_flow.items():
                 if self._in_flow.get(key) is lane:
                     del self._in_flow[key]
@@ -148,9 +151,11 @@ class Pipeline:
         while lane and lane[0].receipt and lane[0].event.id in self._ledger:
             self._facts.counts.remembered += 1
             confirmed.append(lane.popleft())
-        if lane and self._finishing.is_set():
+        if not lane:
+            return False
+        if self._finishing.is_set():
             self._leave(lane, "shutdown")
-        elif lane and self._now() >= self.deadline(lane[0]):
+        elif self._now() >= self.deadline(lane[0]):
             self._leave(lane, "expired", quiet=True)
         return bool(lane)
 
@@ -248,10 +253,10 @@ class Pipeline:
 
     # ---- what it is made of ------------------------------------------------------------------------------------------
 
-    def _lanes(self, deliveries: Sequence[Delivery]) -> list[Lane]:
-        """Sort deliveries into lanes."""
+    def _lanes(self, deliveries: Sequence[Delivery]) -> dict[str, Lane]:
+        """Sort deliveries into lanes, by what names them."""
         if not deliveries:
-            return []
+            return {}
         self._facts.leases.update({delivery.receipt: delivery.expires_at for delivery in deliveries})
         self._facts.lease_seconds = deliveries[0].expires_at - deliveries[0].received_at
         lanes: dict[str, Lane] = {}
@@ -260,14 +265,18 @@ class Pipeline:
             if hold and delivery.consumed_times == 1:
                 behind_damage.append(delivery)
                 continue
-            lanes.setdefault(self._key(delivery), Lane()).append(delivery)
+            key = self._key(delivery)
+            if key in lanes:
+                lanes[key].append(delivery)
+            else:
+                lanes[key] = Lane((delivery,))
             if delivery.damage is not None:
                 self._facts.counts.damaged += 1
                 log.warning("damaged message", message_id=delivery.event.id, reason=delivery.damage, bytes=delivery.event.size)
                 # What follows may be of its shard. It waits once: what can't be read twice never will be, and inverts nothing.
                 hold |= self._ordered and not delivery.shard and delivery.consumed_times == 1
         self._leave(behind_damage, "behind damage")
-        return list(lanes.values())
+        return lanes
 
     async def _recall(self, redeliveries: Sequence[Delivery]) -> None:
         """Let the ledger learn what others know of redeliveries, before anything is sent."""
@@ -279,14 +288,13 @@ class Pipeline:
         in_shard = self._ordered and (delivery.shard or delivery.damage is None)
         return delivery.shard if in_shard else delivery.event.id
 
-    def _is_under_way(self, lane: Lane, confirmed: list[Delivery]) -> bool:
+    def _is_under_way(self, key: str, lane: Lane, confirmed: list[Delivery]) -> bool:
         """Whether a lane is a redelivery of one that is under way, which goes on with the new receipts and leases."""
         if not self._has_to_send(lane, confirmed):
             return True
         if (unanswered := self._unanswered.get(lane[0].event.id)) is not None:
             self._see_through_beside(lane, Pending(unanswered))
             return True
-        key = self._key(lane[0])
         under_way = self._beside.get(key) or self._in_flow.get(key)
         if not under_way:
             return False
@@ -462,9 +470,10 @@ class Pipeline:
         return self._to_try > 0
 
     def outage_ended(self) -> None:
-        """Say in one line what the outage has left to the broker."""
+        """Say in one line what the outage has left to the broker, and how long it lasted."""
         if self._left_in_outage:
-            log.warning("left to the broker during the outage", messages=self._left_in_outage)
+            lasted = round(self._now() - self._outlets.down_since, 1)
+            log.warning("left to the broker during the outage", messages=self._left_in_outage, after_seconds=lasted)
         self._left_in_outage = 0
 
     def stop_retrying(self) -> None:

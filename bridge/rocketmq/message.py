@@ -26,9 +26,13 @@ BORN_HOST = "__BORNHOST"
 """The reserved names among a message's properties (protocol.md 5.3)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Message:
-    """One delivery of one message (protocol.md 2.3). Instants are milliseconds since the epoch, on the broker's clock."""
+    """One delivery of one message (protocol.md 2.3). Instants are milliseconds since the epoch, on the broker's clock.
+
+    Nothing in it changes. It isn't frozen, as that takes 0.7 us for each, three times what making one takes; so too the other
+    two that are made of every message, Event and Delivery.
+    """
 
     message_id: str
     """Constant across redeliveries; 32 upper-case hexadecimal digits from the real service."""

@@ -38,10 +38,14 @@ class RocketMQSource:
     async def receive(self, max_messages: int, wait_seconds: int) -> Batch:
         """See `Source.receive`."""
         polled = await self._client.poll(self._subscription, max_messages=max_messages, wait_seconds=wait_seconds)
+        # The broker's epoch on the event loop's clock. Without any Date header the broker's clock is taken to be ours.
+        ours = self._wall_clock() - self._monotonic()
+        epoch, likely_epoch = self._clock.local(0.0, otherwise=ours), self._clock.likely(0.0, ours=ours)
         # Messages of one poll share their lease, so one whose own is unreadable is taken to have its neighbours'.
         ends = [m.next_consume_time for m in polled.messages if m.next_consume_time is not None]
+        otherwise = min(ends, default=None)
         return Batch(
-            deliveries=[self._delivery(m, polled.received_at, min(ends, default=None)) for m in polled.messages],
+            deliveries=[self._delivery(m, polled.received_at, epoch, likely_epoch, otherwise) for m in polled.messages],
             waited=polled.received_at - polled.sent_at,
         )
 
@@ -53,9 +57,11 @@ class RocketMQSource:
         codes = {failure.receipt_handle: failure.code for failure in failures}
         return [NotAcked(delivery=d, code=codes[d.receipt]) for d in deliveries if d.receipt in codes]
 
-    def _delivery(self, message: Message | Damaged, received_at: float, otherwise: int | None) -> Delivery:
+    def _delivery(
+        self, message: Message | Damaged, received_at: float, epoch: float, likely_epoch: float, otherwise: int | None
+    ) -> Delivery:
         if isinstance(message, Damaged):
-            return self._damaged(message, received_at, otherwise)
+            return self._damaged(message, received_at, epoch, otherwise)
         try:
             event = self._conversion.event(message)
         except Exception as problem:  # noqa: BLE001 - not even a bug of ours may let one message hold its batch
@@ -67,30 +73,25 @@ class RocketMQSource:
                 next_consume_time=message.next_consume_time,
                 consumed_times=message.consumed_times,
             )
-            return self._damaged(damaged, received_at, otherwise)
+            return self._damaged(damaged, received_at, epoch, otherwise)
+        published = message.publish_time
         return Delivery(
             event=event,
             receipt=message.receipt_handle,
             received_at=received_at,
-            expires_at=self._local(message.next_consume_time),
+            expires_at=epoch + message.next_consume_time / 1000,
             consumed_times=message.consumed_times,
             shard=message.sharding_key or "",
-            published_at=None if message.publish_time is None else min(self._local(message.publish_time), received_at),
+            published_at=None if published is None else min(likely_epoch + published / 1000, received_at),
         )
 
-    def _damaged(self, message: Damaged, received_at: float, otherwise: int | None) -> Delivery:
+    def _damaged(self, message: Damaged, received_at: float, epoch: float, otherwise: int | None) -> Delivery:
         end = message.next_consume_time or otherwise
         return Delivery(
             event=self._conversion.damaged(message),
             receipt=message.receipt_handle or "",
             received_at=received_at,
-            expires_at=received_at if end is None else self._local(end),  # an unknown lease counts as over
+            expires_at=received_at if end is None else epoch + end / 1000,  # an unknown lease counts as over
             consumed_times=message.consumed_times or 1,
             damage=message.reason,
         )
-
-    def _local(self, instant: int) -> float:
-        """An instant of the broker's clock, in milliseconds, on the event loop's."""
-        # Without any Date header the broker's clock is taken to be ours.
-        difference = self._wall_clock() - self._monotonic()
-        return self._clock.local(instant / 1000, otherwise=difference)

@@ -77,6 +77,19 @@ def test_clocks_that_slowly_part_make_no_lease_end_late(calls: list[Exchange], d
     assert lateness(clock, now) <= DRIFT * LONGEST_POLL + ROUNDING
 
 
+@given(calls=exchanges(), difference=st.floats(-1e9, 1e9), error=st.just(0.0) | st.floats(-1e6, 1e6))
+def test_what_is_measured_is_exact_where_both_clocks_are_right_and_never_worse_for_what_the_broker_says(
+    calls: list[Exchange], difference: float, error: float
+) -> None:
+    clock, instant = BrokerClock(), 1.8e9
+
+    observe(clock, calls, difference)
+
+    wrong = clock.likely(instant, ours=difference + error) - (instant - difference)
+    left_open = min(1 + call.received - call.sent + DRIFT * (calls[-1].received - call.received) for call in calls)
+    assert abs(wrong) <= min(abs(error), left_open) + ROUNDING
+
+
 JUMPS = st.floats(5, 1e6) | st.floats(-1e6, -5)
 
 
