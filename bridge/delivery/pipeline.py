@@ -292,7 +292,7 @@ class Pipeline:
         """Whether a lane is a redelivery of one that is under way, which goes on with the new receipts and leases."""
         if not self._has_to_send(lane, confirmed):
             return True
-        if (unanswered := self._unanswered.get(lane[0].event.id)) is not None:
+        if lane[0].receipt and (unanswered := self._unanswered.get(lane[0].event.id)) is not None:
             self._see_through_beside(lane, Pending(unanswered))
             return True
         under_way = self._beside.get(key) or self._in_flow.get(key)

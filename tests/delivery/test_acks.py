@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from bridge.delivery.engine import Rules
 from bridge.errors import FixSettingsError, SinkGoneError, TryAgainError
 from bridge.event import Event
 from bridge.sinks import CONFIRMED, Again, Outcome, Refused, Unknown
+from bridge.source import Batch, Delivery
 from bridge.testing import MemorySink
 from worlds.virtual_time import run
 from worlds.world import StillOut, world
@@ -264,3 +266,31 @@ def test_redeliveries_of_unanswered_events_that_found_no_room_are_not_sent_again
             assert sorted(w.sink.sent) == sorted(ids)
 
     run(main())
+
+
+def test_a_redelivery_without_a_receipt_of_what_is_unanswered_is_not_acked() -> None:
+    async def main() -> None:
+        answer = StillOut()
+        async with world(MemorySink(answer), lease=10, rules=Rules(max_bytes=2 << 20)) as w:
+            receive = w.source.receive
+
+            async def losing_receipts(max_messages: int, wait_seconds: int) -> Batch:
+                batch = await receive(max_messages, wait_seconds)
+                return replace(batch, deliveries=[without_receipt(d) if d.consumed_times == 2 else d for d in batch.deliveries])
+
+            w.source.receive = losing_receipts  # type: ignore[method-assign]
+            ids = w.source.publish(*(f"{number}" + "x" * 400_000 for number in range(4)))
+            await w.until(lambda: w.facts.counts.left["no room"] == 2, seconds=5)
+            for answered in answer.answers[:2]:  # which makes room
+                answered.set_result(CONFIRMED)
+            await w.until(lambda: w.facts.counts.received == 6, seconds=20)
+            for answered in answer.answers[2:]:
+                answered.set_result(CONFIRMED)
+            await w.until(lambda: sorted(w.acked) == sorted(ids), seconds=60)
+            assert sorted(w.sink.sent) == sorted(ids)
+
+    run(main())
+
+
+def without_receipt(delivery: Delivery) -> Delivery:
+    return replace(delivery, receipt="", damage="without a receipt handle")

@@ -86,6 +86,7 @@ class BrokerSource:
         return Batch(deliveries=deliveries, waited=loop.time() - begun)
 
     async def ack(self, deliveries: Sequence[Delivery]) -> Sequence[NotAcked]:
+        assert all(delivery.receipt for delivery in deliveries), "nothing can be acked without a receipt"
         self.acks.append([delivery.event.id for delivery in deliveries])
         await asyncio.sleep(self.ack_seconds)
         self.refuse_ack()
