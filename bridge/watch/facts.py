@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import overload
 
 import structlog
 
 from bridge.watch.consumer import Consumer
 from bridge.watch.histogram import Histogram
-from bridge.watch.history import History, Sample
+from bridge.watch.history import History, Sample, Throughput
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("bridge")
 
@@ -108,7 +109,12 @@ def instant(seconds: float | None) -> str | None: ...
 
 def instant(seconds: float | None) -> str | None:
     """Seconds since the epoch as RFC 3339, to the second; None stays None."""
-    return None if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    return None if seconds is None else _rfc3339(math.floor(seconds))
+
+
+@lru_cache(maxsize=256)  # a report names a score of them, mostly the same ones as the report before
+def _rfc3339(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
 
 
 class Phase(Enum):
@@ -274,6 +280,11 @@ class Facts:
             in_flight=len(self.lease_ends),
             backlog=backlog.messages if backlog else None,
         )
+
+    @property
+    def throughput(self) -> Throughput | None:
+        """How much has gone through lately; None in the first moments."""
+        return self.history.throughput(at=self.monotonic(), received=self.counts.received, acked=self.counts.acked)
 
     def left(self, why: str, *, receipt: str, in_seconds: float) -> None:
         """A message was left to the broker, which delivers it again in so many seconds."""

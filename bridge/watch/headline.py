@@ -107,7 +107,7 @@ def _unacked(facts: Facts) -> Headline | None:
 
 
 def _flowing(facts: Facts) -> Headline | None:
-    lately = facts.history.throughput(facts.sample())
+    lately = facts.throughput
     if lately is None or not lately.acked_per_second:
         return None
     if lately.over_seconds < FIRST_SECONDS:

@@ -142,7 +142,7 @@ def _polling(facts: Facts) -> PollingReport:
 
 
 def _throughput(facts: Facts) -> ThroughputReport | None:
-    lately = facts.history.throughput(facts.sample())
+    lately = facts.throughput
     if lately is None:
         return None
     return {

@@ -55,15 +55,17 @@ class History:
         """One more; the oldest makes room."""
         self._samples.append(sample)
 
-    def throughput(self, now: Sample) -> Throughput | None:
-        """How much went through in the last `RATE_SECONDS`, or since the first sample; None when that is now."""
+    def throughput(self, *, at: float, received: int, acked: int) -> Throughput | None:
+        """How much went through in the last `RATE_SECONDS`, or since the first sample; None when that is now.
+
+        What is given is as in a sample that was taken now.
+        """
         number = min(len(self._samples), round(RATE_SECONDS / SAMPLE_SECONDS))
-        earlier = self._samples[-number] if number else now
-        seconds = now.at - earlier.at
-        if seconds <= 0:
+        if not number or at <= (earlier := self._samples[-number]).at:
             return None
+        seconds = at - earlier.at
         return Throughput(
             over_seconds=seconds,
-            received_per_second=(now.received - earlier.received) / seconds,
-            acked_per_second=(now.acked - earlier.acked) / seconds,
+            received_per_second=(received - earlier.received) / seconds,
+            acked_per_second=(acked - earlier.acked) / seconds,
         )

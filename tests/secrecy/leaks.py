@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
+from aiohttp import web
 from pydantic import BaseModel, SecretStr
 from structlog import get_logger
 from structlog.testing import capture_logs
@@ -21,7 +22,6 @@ from bridge.sinks.webhook import WebhookSink
 from bridge.sinks.webhook.settings import WebhookSettings
 from bridge.watch.face import Face
 from bridge.watch.facts import Facts
-from bridge.watch.http import Response
 
 VALUE = "corréct horse/battery+"
 CHILD = {"BRIDGE_WEBHOOK__HEADERS": f"X-Key: {VALUE}", "PYTHONIOENCODING": "utf-8"}
@@ -82,7 +82,7 @@ def test_url() -> None:
 
 
 async def test_face(settings: Settings) -> None:
-    page = {"/": lambda _: Response(VALUE.encode())}
+    page = {"/": lambda _: web.Response(text=VALUE)}
     async with (
         Face(Facts(["kafka"]), host="127.0.0.1", port=0, labels={}, page=page) as face,
         aiohttp.request("GET", f"http://127.0.0.1:{face.port}/"),

@@ -16,6 +16,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from pydantic import BaseModel, SecretStr
 from structlog import DropEvent
 from structlog.testing import LogCapture
@@ -24,7 +25,6 @@ from bridge.errors import BridgeError
 from bridge.rocketmq.credentials import Credentials
 from bridge.sinks import Again, Refused, Sink
 from bridge.watch.face import Face
-from bridge.watch.http import Request, Response
 from secrecy.net import Net
 
 NET = Net()
@@ -90,9 +90,9 @@ def _communicated(result: tuple[Any, Any], *_given: Any, **_named: Any) -> None:
         NET.look(channel, text or "")
 
 
-def _served(response: Response, _face: Face, request: Request) -> None:
+def _served(response: web.Response, _face: Face, request: web.BaseRequest) -> None:
     NET.look(f"at {request.path}", f"{response.headers}")
-    NET.look(f"at {request.path}", response.body)
+    NET.look(f"at {request.path}", str(response.text))
 
 
 def _fetched(body: bytes, response: aiohttp.ClientResponse) -> None:

@@ -6,14 +6,13 @@ def test_throughput_is_that_of_the_last_minute_whatever_was_before() -> None:
     facts = Facts(["kafka"])
     now = 0.0
     facts.monotonic = lambda: now
-    history = History()
-    assert history.throughput(facts.sample()) is None
+    assert Facts(["kafka"]).throughput is None
     for _ in range(100):
-        history.add(facts.sample())
+        facts.history.add(facts.sample())
         now += SAMPLE_SECONDS
         facts.counts.received += 50 if now < 400 else 10
         facts.counts.acked += 5
-    lately = history.throughput(facts.sample())
+    lately = facts.throughput
     assert lately is not None
     assert lately.over_seconds == 60
     assert (lately.received_per_second, lately.acked_per_second) == (2.0, 1.0)
