@@ -13,6 +13,7 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from bridge import __version__
@@ -111,7 +112,7 @@ class Client:
             total=patience.write, connect=patience.connect, sock_read=patience.write_silence
         )
         self._max_connections = max_connections
-        self._signed: dict[tuple[str, str], Mapping[str, str]] = {}  # headers, by method and target, of `_signed_at`
+        self._signed: dict[tuple[str, str], tuple[URL, CIMultiDict[str]]] = {}  # by method and target, of `_signed_at`
         self._signed_at: tuple[str, Credentials] | None = None
         self._session: aiohttp.ClientSession | None = None
 
@@ -128,7 +129,6 @@ class Client:
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=(_send_once,),
-            skip_auto_headers=("Content-Type",),
         )
         return self
 
@@ -190,12 +190,12 @@ class Client:
         assert self._session, "a Client is used inside `async with`"
         sent_at = self._monotonic()
         try:
+            url, headers = self._url_and_headers(request, credentials)
             async with self._session.request(
                 request.method,
-                # yarl would rewrite %2A and the like, and with it break the signature
-                URL(self._endpoint + request.target, encoded=True),
+                url,
                 data=request.body or None,
-                headers=self._headers(request, credentials),
+                headers=headers,
                 timeout=limits,
                 proxy=self._proxy,
                 allow_redirects=False,
@@ -224,30 +224,29 @@ class Client:
             self._on_date(answer.server_time, answer.sent_at, answer.received_at)
         return answer
 
-    def _headers(self, request: Request, credentials: Credentials) -> Mapping[str, str]:
+    def _url_and_headers(self, request: Request, credentials: Credentials) -> tuple[URL, CIMultiDict[str]]:
         """What all requests of this second to one target have in common: their signatures are the same (protocol.md 1.2)."""
         date = _http_date(int(self._wall_clock()))
         if self._signed_at != (date, credentials):
             self._signed_at = date, credentials
             self._signed.clear()
-        headers = self._signed.get((request.method, request.target))
-        if headers is None:
-            headers = self._signed[request.method, request.target] = self._sign(request, credentials, date)
-        return headers
+        signed = self._signed.get((request.method, request.target))
+        if signed is None:
+            # yarl would rewrite %2A and the like, and with it break the signature
+            url = URL(self._endpoint + request.target, encoded=True)
+            signed = self._signed[request.method, request.target] = url, _signed_headers(request, credentials, date)
+        return signed
 
-    def _sign(self, request: Request, credentials: Credentials, date: str) -> dict[str, str]:
-        text = signing.string_to_sign(
-            method=request.method, content_type=request.content_type, date=date, target=request.target
-        )
-        headers = {
-            "Date": date,
-            "Authorization": signing.authorization(credentials.access_key_id, credentials.access_key_secret, text),
-        }
-        if request.content_type:
-            headers["Content-Type"] = request.content_type
-        if credentials.security_token:
-            headers["security-token"] = credentials.security_token
-        return headers
+
+def _signed_headers(request: Request, credentials: Credentials, date: str) -> CIMultiDict[str]:
+    text = signing.string_to_sign(method=request.method, content_type=request.content_type, date=date, target=request.target)
+    authorization = signing.authorization(credentials.access_key_id, credentials.access_key_secret, text)
+    headers = CIMultiDict({"Date": date, "Authorization": authorization})
+    if request.content_type:
+        headers["Content-Type"] = request.content_type
+    if credentials.security_token:
+        headers["security-token"] = credentials.security_token
+    return headers
 
 
 @lru_cache(maxsize=64)
@@ -282,8 +281,8 @@ async def _read(response: aiohttp.ClientResponse, max_bytes: int, doing: str) ->
     declared = response.content_length
     if declared is None or declared <= max_bytes:
         read = io.BytesIO()  # which gives away what it holds without a copy
-        async for chunk in response.content.iter_any():
-            if read.write(chunk) and read.tell() > max_bytes:
+        while not response.content.at_eof():
+            if read.write(await response.content.readany()) and read.tell() > max_bytes:
                 break
         else:
             return read.getvalue()

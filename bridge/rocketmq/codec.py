@@ -4,7 +4,6 @@ Whatever bytes an answer holds, reading it gives a value or raises a `BridgeErro
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -249,10 +248,9 @@ _FIELD_OF_TAG = {
 
 
 def _messages(body: bytes) -> tuple[Message | Damaged, ...]:
-    plain_messages = plain.read(body)
-    if plain_messages is not None:
-        with suppress(ValueError):  # what is wrong with a message is told below
-            return tuple([_from_fields(fields) for fields in plain_messages])
+    texts_of_messages = plain.read(body)
+    if texts_of_messages is not None:
+        return tuple([_from_texts(texts) for texts in texts_of_messages])
     root = _root(body)
     if root is None:
         raws = segments(body)
@@ -302,6 +300,23 @@ def _salvaged(raw: bytes) -> Message | Damaged:
         return damaged(raw, str(problem))
 
 
+def _from_texts(texts: Sequence[str]) -> Message:
+    """What `plain.read` has read."""
+    message_id, body_md5, body, receipt_handle, published, first_consumed, next_consumed, times, tag, properties = texts
+    return Message(
+        message_id=message_id,
+        body=body,
+        body_md5=body_md5 or None,
+        receipt_handle=receipt_handle,
+        publish_time=int(published),
+        first_consume_time=int(first_consumed),
+        next_consume_time=int(next_consumed),
+        consumed_times=int(times) or 1,
+        tag=tag or None,
+        properties=read_properties(properties),
+    )
+
+
 def _from_fields(fields: Mapping[str, str]) -> Message:
     """Raises ValueError, with the reason, for a message without what it can't do without."""
     get = fields.get
@@ -331,8 +346,12 @@ def read_properties(text: str) -> dict[str, str]:
 
     Split at the first colon of a pair, with or without a `|` at the end; pieces without a key or without a colon are ignored.
     """
-    pairs = [piece.partition(":") for piece in text.split("|")]
-    return {key: value for key, colon, value in pairs if key and colon}
+    pairs: dict[str, str] = {}
+    for piece in text.split("|"):
+        key, colon, value = piece.partition(":")
+        if key and colon:
+            pairs[key] = value
+    return pairs
 
 
 def _root(body: bytes, parser: etree.XMLParser = _PARSER) -> etree._Element | None:

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Sequence
 from unittest.mock import patch
 from xml.sax.saxutils import escape
@@ -34,6 +35,16 @@ def test_what_the_service_writes_is_read_without_a_parser(namespace: str, declar
         assert codec.read_poll(200, document) == (expected(1, text), expected(2, ""))
 
 
+@pytest.mark.parametrize("name", ["MessageBodyMD5", "MessageTag", "Properties"])
+def test_what_a_message_may_lack_may_be_missing(name: str) -> None:
+    without = re.sub(f"<{name}>.*</{name}>\n", "", element(1))
+    document = batch(without, element(2))
+
+    assert f"<{name}>" not in without
+    assert plain.read(document) is not None
+    assert codec.read_poll(200, document) == read_by_lxml(document)
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -47,6 +58,12 @@ def test_what_the_service_writes_is_read_without_a_parser(namespace: str, declar
         pytest.param(batch(element(1).replace("<MessageBody>", '<MessageBody a="b">')), id="attribute"),
         pytest.param(batch(element(1).replace("MessageTag", "MessageFlag")), id="unknown element"),
         pytest.param(batch(element(1).replace("<MessageTag>Tag</MessageTag>", "<MessageTag/>")), id="empty element"),
+        pytest.param(batch(element(1).replace("<ReceiptHandle>", "<MessageBody>b</MessageBody><ReceiptHandle>")), id="two"),
+        pytest.param(batch(re.sub("(<MessageId>.*)\n(<MessageBodyMD5>.*)\n", r"\2\1", element(1))), id="another order"),
+        pytest.param(batch(re.sub("<MessageId>.*</MessageId>", "<MessageId></MessageId>", element(1))), id="empty id"),
+        pytest.param(batch(re.sub("<ReceiptHandle>.*</ReceiptHandle>\n", "", element(1))), id="no receipt handle"),
+        pytest.param(batch(element(1).replace("<ConsumedTimes>1<", "<ConsumedTimes>one<")), id="no number"),
+        pytest.param(batch(element(1).replace("<ConsumedTimes>1<", f"<ConsumedTimes>{'1' * 19}<")), id="a number too long"),
         pytest.param(batch(element(1).replace("-MTI5N", "\x01")), id="receipt handle that no ack can carry"),
         pytest.param(batch(element(1), "<Else></Else>"), id="something else than messages"),
         pytest.param(batch(element(1)).removesuffix(b"</Messages>\n"), id="cut"),
@@ -70,17 +87,19 @@ PIECES = st.sampled_from(
     [
         *("<Message>", "</Message>", "<MessageTag>", "</MessageTag>", "<MessageId>", "</MessageId>", "<a>", "</a>", "<", ">"),
         *("&quot;", "&amp;", "&lt;", "&", "quot;", "amp;", "&#1;", "&#xFDD0;", "\ufdd0", "\ufdd1", "\uffff", "\x01", "\0", "/"),
-        *("a", " ", "\n", "\t", "\x85", "ü", "😀", "]]", "-->", "<!--"),
+        *("a", " ", "\n", "\t", "\x85", "ü", "😀", "]]", "-->", "<!--", "0", "12", "\u0663"),
     ]
 )
 
 
-@given(st.lists(PIECES, max_size=8).map("".join), st.sampled_from(["body", "handle", "between", "after"]))
+@given(st.lists(PIECES, max_size=8).map("".join), st.sampled_from(["body", "handle", "number", "between", "after"]))
 def test_what_is_read_without_a_parser_is_what_the_parser_would_have_read(text: str, where: str) -> None:
     if where == "body":
         document = batch(element(1, text), element(2))
     elif where == "handle":
         document = batch(element(1).replace("-MTI5N", text), element(2))
+    elif where == "number":
+        document = batch(element(1).replace("<ConsumedTimes>1", f"<ConsumedTimes>{text}"), element(2))
     elif where == "between":
         document = batch(element(1).replace("</MessageId>", f"</MessageId>{text}"), element(2))
     else:
