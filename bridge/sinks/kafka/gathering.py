@@ -5,14 +5,14 @@ repeats a batch in its place until its fate is known, so nothing is reordered an
 """
 
 import asyncio
-from collections import deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.partitioner import murmur2
 
 from bridge.sinks import CONFIRMED, Again, Confirmed, Refused
+from bridge.sinks.kafka.murmur import murmur2
 from bridge.sinks.kafka.producers import Producers
 from bridge.sinks.kafka.records import Record
 from bridge.sinks.kafka.topics import Topic, Verdict
@@ -49,23 +49,24 @@ class Gathering:
         self._partitions: dict[tuple[str, int], _Partition] = {}
 
     def put(self, topic: Topic, records: Iterable[Record], producer: AIOKafkaProducer) -> None:
-        """Have records of one topic sent, in their order; `producer` knows the topic's partitions."""
+        """Have records of one topic and one sending sent, in their order; `producer` knows the topic's partitions."""
         cluster = producer.client.cluster
         partitions = len(cluster.partitions_for_topic(topic.name) or ())
+        of_numbers: defaultdict[int, list[Record]] = defaultdict(list)
         for record in records:
-            if not record.is_wanted:
-                continue  # it took too long to find out about the topic
             if record.key is not None:
                 number = (murmur2(record.key) & 0x7FFFFFFF) % partitions
             elif topic.sticky is not None:
                 number = topic.sticky
             else:
                 number = topic.sticky = self._choose(topic, cluster.available_partitions_for_topic(topic.name), partitions)
+            of_numbers[number].append(record)
+        for number, of_number in of_numbers.items():
             partition = self._partitions.get((topic.name, number))
             if partition is None:
                 partition = self._partitions[topic.name, number] = _Partition(self, topic, number)
             partition.topic = topic
-            partition.put(record)
+            partition.put(of_number)
 
     def _choose(self, topic: Topic, available: Iterable[int] | None, partitions: int) -> int:
         """A partition for records without a key; one that has nothing in flight, where there is one."""
@@ -90,7 +91,7 @@ class _Partition:
         self.topic = topic
         self._gathering = gathering
         self._number = number
-        self._waiting: deque[Record] = deque()
+        self._waiting: list[Record] = []
         self._waiting_bytes = 0
         self._lingering: asyncio.TimerHandle | None = None
         self._sending: asyncio.Task[None] | None = None
@@ -100,16 +101,17 @@ class _Partition:
         """Whether a batch is in flight."""
         return self._sending is not None
 
-    def put(self, record: Record) -> None:
-        self._waiting.append(record)
-        self._waiting_bytes += record.size
+    def put(self, records: Sequence[Record]) -> None:
+        """Have records of one sending sent after those that wait."""
+        self._waiting.extend(records)
+        self._waiting_bytes += sum(record.size for record in records)
         if self._sending:
             return
         if self._waiting_bytes >= self._gathering.batch_bytes:
             self.flush()
         elif self._lingering is None:
             loop = asyncio.get_running_loop()
-            left = record.sending.deadline - loop.time()
+            left = records[0].sending.deadline - loop.time()
             self._lingering = loop.call_later(min(self._gathering.linger_seconds, max(0.0, left / 2)), self.flush)
 
     def flush(self) -> "asyncio.Task[None] | None":
@@ -177,19 +179,23 @@ class _Partition:
 
     def _take_batch(self) -> Sequence[Record]:
         """The records that the next batch has room for, at least one."""
-        room = min(self._gathering.batch_bytes, self.topic.limit)
-        records: list[Record] = []
-        while self._waiting and (not records or self._waiting[0].size <= room):
-            record = self._waiting.popleft()
-            room -= record.size
-            self._waiting_bytes -= record.size
-            records.append(record)
         if self.topic.sticky == self._number:
             self.topic.sticky = None
+        room = min(self._gathering.batch_bytes, self.topic.limit)
+        if self._waiting_bytes <= room:
+            return self._take_all()
+        count = 0
+        for record in self._waiting:
+            if count and record.size > room:
+                break
+            room -= record.size
+            count += 1
+        records, self._waiting = self._waiting[:count], self._waiting[count:]
+        self._waiting_bytes -= sum(record.size for record in records)
         return records
 
     def _take_all(self) -> Sequence[Record]:
-        waiting, self._waiting, self._waiting_bytes = self._waiting, deque(), 0
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
         return waiting
 
     def _judge(self, problem: Exception) -> Verdict:
