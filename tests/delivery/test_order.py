@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bridge.delivery.engine import Rules
 from bridge.emulator.queues import Subscription
-from bridge.errors import TryAgainError
+from bridge.errors import ThrottledError, TryAgainError
 from bridge.event import Event
 from bridge.sinks import CONFIRMED, Again, Outcome
 from bridge.testing import MemorySink
@@ -176,6 +176,27 @@ def test_acks_that_fail_hold_up_neither_a_shard_nor_the_ack_of_what_it_has_confi
             await w.until(lambda: w.sink.sent == ids, seconds=30)
             works = True
             await w.until(lambda: w.acked == ids, seconds=10)
+
+    run(main())
+
+
+def test_while_acks_are_throttled_what_a_shard_has_confirmed_is_tried_before_its_lease_ends() -> None:
+    class SlowAtFirst(MemorySink):
+        async def send(self, events: Sequence[Event], deadline: float) -> Sequence[Outcome]:
+            await asyncio.sleep(2.5 if len(self.sent) < 2 else 0.5)
+            return await super().send(events, deadline)
+
+    async def main() -> None:
+        async with world(SlowAtFirst(), lease=10, rules=Rules(ordered=True)) as w:
+
+            def refuse() -> None:
+                raise ThrottledError("too many")
+
+            w.source.refuse_ack = refuse
+            ids = [w.source.publish(f"a {number}", shard="a")[0] for number in range(3)]
+            await asyncio.sleep(10)
+            assert ids in w.source.acks
+            assert len(w.source.acks) < 12
 
     run(main())
 
