@@ -204,7 +204,7 @@ class Pipeline:
                 self._facts.counts.ack_errors += 1
                 self._facts.acks.fails(str(problem))
                 self._pace.note_ack_trouble(problem)
-                # However often it was too often: what is confirmed meanwhile has to be tried before the lease ends.
+                # What is confirmed meanwhile has to be tried before the lease ends, throttled or not.
                 left = min(map(_lease_end, confirmed)) - self._now()
                 throttled_for = min(self._pace.throttled_until - self._now(), ACK_CEILING_SECONDS, left / 2)
                 await asyncio.sleep(max(backoff.pause(), throttled_for))
