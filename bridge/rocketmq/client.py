@@ -1,6 +1,5 @@
-"""A thin aiohttp shell around the codec: one session, three calls, every wait and every read bounded."""
+"""A thin HTTP shell around the codec: three calls, every wait and every read bounded."""
 
-import io
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +12,13 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 
 import aiohttp
-from multidict import CIMultiDict
-from yarl import URL
+from aiohttp.http_exceptions import HttpProcessingError
 
 from bridge import __version__
 from bridge.errors import BrokenAnswerError, FixSettingsError, TryAgainError
 from bridge.rocketmq import codec, signing
 from bridge.rocketmq.codec import AckFailure, Published, Request, Subscription
+from bridge.rocketmq.connections import Connections, CutError, TooLargeError
 from bridge.rocketmq.credentials import Credentials, CredentialsNow
 from bridge.rocketmq.damage import Damaged
 from bridge.rocketmq.message import Message
@@ -112,23 +111,22 @@ class Client:
             total=patience.write, connect=patience.connect, sock_read=patience.write_silence
         )
         self._max_connections = max_connections
-        self._signed: dict[tuple[str, str], tuple[URL, CIMultiDict[str]]] = {}  # by method and target, of `_signed_at`
+        self._signed: dict[tuple[str, str], bytes] = {}  # heads of requests by method and target, of `_signed_at`
         self._signed_at: tuple[str, Credentials] | None = None
-        self._session: aiohttp.ClientSession | None = None
+        self._connections: Connections | None = None
 
     async def __aenter__(self) -> Self:
-        """Open the session; nothing is connected before the first call."""
-        # Proxies are given by the caller: trust_env would also read ~/.netrc for each request and replace our Authorization.
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._max_connections, ssl=self._ssl, keepalive_timeout=60),
+        """Nothing is connected before the first call."""
+        self._connections = Connections(
+            self._endpoint,
+            limit=self._max_connections,
+            proxy=self._proxy,
+            ssl=self._ssl,
             headers={
-                "Accept-Encoding": "identity",  # an answer is read to a bound in bytes, so it must not unfold
+                "Accept-Encoding": "identity",
                 "User-Agent": f"rocketmq-bridge/{__version__}",
                 "x-mq-version": signing.VERSION,
             },
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            middlewares=(_send_once,),
         )
         return self
 
@@ -136,8 +134,8 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close every connection."""
-        if self._session:
-            await self._session.close()
+        if self._connections:
+            await self._connections.close()
 
     async def poll(self, subscription: Subscription, *, max_messages: int, wait_seconds: int) -> Polled:
         """Ask for 1 to 16 messages, holding on for 0 to 30 seconds until there is one."""
@@ -187,21 +185,12 @@ class Client:
     async def _exchange(
         self, request: Request, credentials: Credentials, limits: aiohttp.ClientTimeout, max_bytes: int, doing: str
     ) -> _Answer:
-        assert self._session, "a Client is used inside `async with`"
+        assert self._connections, "a Client is used inside `async with`"
         sent_at = self._monotonic()
         try:
-            url, headers = self._url_and_headers(request, credentials)
-            async with self._session.request(
-                request.method,
-                url,
-                data=request.body or None,
-                headers=headers,
-                timeout=limits,
-                proxy=self._proxy,
-                allow_redirects=False,
-            ) as response:
-                body = await _read(response, max_bytes, doing)
-                answer = _Answer(response.status, body, _instant(response.headers.get("Date")), sent_at, self._monotonic())
+            head = self._head(self._connections, request, credentials)
+            got = await self._connections.exchange(head, request.body, limits, max_bytes)
+            answer = _Answer(got.status, got.body, _instant(got.date), sent_at, self._monotonic())
         except aiohttp.ClientHttpProxyError as problem:  # its own text shows the proxy's password
             raise TryAgainError(f"{doing}: the proxy refuses ({problem.status}); check HTTPS_PROXY and its user") from None
         except aiohttp.ClientConnectorError as problem:
@@ -210,13 +199,17 @@ class Client:
             raise TryAgainError(f"{doing}: no connection within {self._patience.connect:g} s") from problem
         except TimeoutError as problem:
             raise TryAgainError(f"{doing}: no whole answer in time", answer_lost=True) from problem
-        except _CutError as problem:
+        except CutError as problem:
             raise TryAgainError(
                 f"{doing}: the connection was closed without an answer; if that goes on, is BRIDGE_ROCKETMQ__ENDPOINT "
                 "the HTTP endpoint (…mqrest…) and not the TCP one, and http or https as it should be?",
                 answer_lost=True,
             ) from problem
-        except (aiohttp.ClientError, OSError, ValueError) as problem:
+        except TooLargeError as problem:
+            raise BrokenAnswerError(
+                f"{doing}: the answer is larger than {max_bytes:,} bytes, more than the protocol allows", answer_lost=True
+            ) from problem
+        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as problem:
             what = f"{type(problem).__name__}: {str(problem)[:200]}"
             raise TryAgainError(f"{doing}: the answer broke off or is no HTTP: {what}", answer_lost=True) from problem
 
@@ -224,24 +217,23 @@ class Client:
             self._on_date(answer.server_time, answer.sent_at, answer.received_at)
         return answer
 
-    def _url_and_headers(self, request: Request, credentials: Credentials) -> tuple[URL, CIMultiDict[str]]:
+    def _head(self, connections: Connections, request: Request, credentials: Credentials) -> bytes:
         """What all requests of this second to one target have in common: their signatures are the same (protocol.md 1.2)."""
         date = _http_date(int(self._wall_clock()))
         if self._signed_at != (date, credentials):
             self._signed_at = date, credentials
             self._signed.clear()
-        signed = self._signed.get((request.method, request.target))
-        if signed is None:
-            # yarl would rewrite %2A and the like, and with it break the signature
-            url = URL(self._endpoint + request.target, encoded=True)
-            signed = self._signed[request.method, request.target] = url, _signed_headers(request, credentials, date)
-        return signed
+        head = self._signed.get((request.method, request.target))
+        if head is None:
+            headers = _signed_headers(request, credentials, date)
+            head = self._signed[request.method, request.target] = connections.head(request.method, request.target, headers)
+        return head
 
 
-def _signed_headers(request: Request, credentials: Credentials, date: str) -> CIMultiDict[str]:
+def _signed_headers(request: Request, credentials: Credentials, date: str) -> dict[str, str]:
     text = signing.string_to_sign(method=request.method, content_type=request.content_type, date=date, target=request.target)
     authorization = signing.authorization(credentials.access_key_id, credentials.access_key_secret, text)
-    headers = CIMultiDict({"Date": date, "Authorization": authorization})
+    headers = {"Date": date, "Authorization": authorization}
     if request.content_type:
         headers["Content-Type"] = request.content_type
     if credentials.security_token:
@@ -259,37 +251,6 @@ def _poll_limits(patience: Patience, wait_seconds: int) -> aiohttp.ClientTimeout
 @lru_cache(maxsize=1)
 def _http_date(second: int) -> str:
     return formatdate(second, usegmt=True)
-
-
-class _CutError(aiohttp.ClientError):
-    """The connection broke after the request had gone out, and before its answer began."""
-
-
-async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    # aiohttp would silently send a GET or DELETE again on another connection. But a poll takes messages and an ack settles
-    # them, so one whose answer was lost must be known as that; and every call is billed (protocol.md 9).
-    try:
-        return await send(request)
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as problem:
-        raise _CutError(str(problem)) from problem
-
-
-async def _read(response: aiohttp.ClientResponse, max_bytes: int, doing: str) -> bytes:
-    """The whole body, or BrokenAnswerError as soon as it is larger than `max_bytes`, which no legal answer is."""
-    declared = response.content_length
-    if declared is None or declared <= max_bytes:
-        read = io.BytesIO()  # which gives away what it holds without a copy
-        while not response.content.at_eof():
-            if read.write(await response.content.readany()) and read.tell() > max_bytes:
-                break
-        else:
-            return read.getvalue()
-    response.close()
-    raise BrokenAnswerError(
-        f"{doing}: the answer is larger than {max_bytes:,} bytes, more than the protocol allows", answer_lost=True
-    )
 
 
 @lru_cache(maxsize=4)  # many answers bear the same

@@ -3,15 +3,17 @@
 import asyncio
 import gzip
 import socket
+from base64 import b64encode
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from bridge.emulator.server import Emulator
-from bridge.errors import BrokenAnswerError, TryAgainError
+from bridge.errors import BrokenAnswerError, FixSettingsError, TryAgainError
 from bridge.rocketmq.client import Client, Patience
 from bridge.rocketmq.codec import max_answer_bytes
+from bridge.rocketmq.credentials import Credentials
 from rocketmq.calls import CALLS, IDLE, SUBSCRIPTION, Call, failure_of, poll, publish, until
 from rocketmq.documents import batch, element
 from rocketmq.servers import CREDENTIALS, Line, answering, client_of, http, serving
@@ -74,6 +76,7 @@ UNASKED_GZIP = http(200, gzip.compress(batch(element())), "Content-Encoding: gzi
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n<Messages>", TryAgainError, True, id="cut in the body"),
         pytest.param(b"HTTP/1.1 204 OK\r\nTransfer-Encoding: chunked\r\n\r\nZ\r\n", TryAgainError, True, id="no chunk"),
         pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n<Mes", TryAgainError, True, id="half a chunk"),
+        pytest.param(http(101, b"", "Upgrade: x", "Connection: upgrade"), BrokenAnswerError, False, id="another protocol"),
         pytest.param(UNASKED_GZIP, BrokenAnswerError, False, id="unasked gzip"),
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n", BrokenAnswerError, True, id="10 GB announced"),
     ],
@@ -95,6 +98,25 @@ async def test_an_answer_that_is_no_whole_http_is_tried_again(answer: bytes, kin
     assert problem.answer_lost is lost
     assert len(str(problem)) < 500
     assert after == []
+
+
+async def test_the_answer_is_the_one_after_the_interim_ones() -> None:
+    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n"
+    async with answering(interim + http(200, batch(element()))) as server, client_of(server.url) as client:
+        assert len(await poll(client)) == 1
+        assert len(await poll(client)) == 1
+    assert server.connections == 1
+
+
+async def test_a_token_with_a_line_break_is_sent_nowhere() -> None:
+    credentials = Credentials(access_key_id="AKID", access_key_secret="SECRET", security_token="one\r\nX-Other: two")
+    async with answering(IDLE) as server, Client(server.url, lambda: credentials, max_connections=1) as client:
+        problem = await failure_of(poll(client))
+
+    assert type(problem) is FixSettingsError
+    assert "security-token holds a line break" in str(problem)
+    assert "two" not in str(problem)
+    assert server.requests == []
 
 
 async def test_an_answer_that_nobody_asked_for_answers_no_other_call() -> None:
@@ -213,6 +235,27 @@ async def test_a_proxy_is_used_when_it_is_given_and_only_then(monkeypatch: pytes
     assert [request.partition(b"\r\n")[0] for request in proxy.requests] == [
         f"GET http://service.test{target} HTTP/1.1".encode()
     ]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "first_line"),
+    [("http://service.test", b"GET http://service.test/topics/"), ("https://service.test", b"CONNECT service.test:443 ")],
+)
+async def test_a_proxy_that_wants_a_password_gets_it_and_only_a_forwarding_one_sees_our_key(
+    endpoint: str, first_line: bytes
+) -> None:
+    async with (
+        answering(http(407)) as proxy,
+        Client(
+            endpoint, lambda: CREDENTIALS, max_connections=1, proxy=proxy.url.replace("http://", "http://user:p%40ss@")
+        ) as client,
+    ):
+        await failure_of(poll(client))
+
+    (request,) = proxy.requests
+    assert request.startswith(first_line)
+    assert f"Proxy-Authorization: Basic {b64encode(b'user:p@ss').decode()}\r\n".encode() in request
+    assert (b"\r\nAuthorization: MQ " in request) is endpoint.startswith("http:")
 
 
 async def test_a_proxy_that_is_not_there_is_named() -> None:
