@@ -92,8 +92,10 @@ class DuplicatesAreForced:
         if before.outcome != "confirmed":
             said = before.fault.value if before.fault else "no answer yet"
             return stopped if before.outcome == "unknown" and stopped else said
-        if before.life == now.life:
-            return None  # NotSentAgain tells whether the process could know
+        if before.life == now.life:  # NotSentAgain tells whether the process could know
+            # An answer was under way until its message had been given out again, and acked; its lease looks as if it held.
+            overtaken = now.delivered.times < before.delivered.times
+            return "a clock was set" if overtaken and self._clock_was_set else None
         late = before.told_at is not None and before.told_at > self._lease_ends[before.delivered] - CLOCK_SECONDS
         causes = {
             "its ack failed": (before.life, before.delivered.message) in self._acked,
