@@ -5,6 +5,7 @@ import platform
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -22,8 +23,18 @@ def describe(load_before: float) -> Mapping[str, str]:
         "system": platform.platform(),
         "load average before": f"{load_before:.2f}",
         "Python": f"{platform.python_version()}; {packages}",
+        "a loop of plain Python": f"{_loop_seconds():.2f} s of CPU time",
         **{name: text for name, command in _PROGRAMS.items() if (text := _first_line(command))},
     }
+
+
+def _loop_seconds() -> float:
+    """How fast the interpreter is on this machine: one that was built without optimisations takes 40 % more."""
+    begun, total, last = time.process_time(), 0, {}
+    for number in range(3_000_000):
+        total += number
+        last[number & 255] = (total, number)
+    return time.process_time() - begun
 
 
 def _first_line(command: list[str]) -> str | None:
