@@ -1,17 +1,12 @@
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 from cluster import programs
 from cluster.control_plane import ControlPlane, running_control_plane
 from cluster.releases import Helm
-
-
-def _missing(error: programs.ProgramMissingError) -> NoReturn:
-    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(str(error))  # in CI nothing may be missing
+from missing import skip_without
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +16,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         with running_control_plane(tmp_path_factory.mktemp("cluster")) as running:
             yield running
     except programs.ProgramMissingError as missing:
-        _missing(missing)
+        skip_without(missing)
 
 
 @pytest.fixture
@@ -35,6 +30,6 @@ def helm(request: pytest.FixtureRequest, cluster: ControlPlane, namespace: str, 
     try:
         client = Helm(programs.built(request.param), cluster, namespace, tmp_path)
     except programs.ProgramMissingError as missing:
-        _missing(missing)
+        skip_without(missing)
     yield client
     assert not client.remarks

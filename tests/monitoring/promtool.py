@@ -1,7 +1,6 @@
 """promtool, of the Prometheus project: what it says of rules, and which alerts they fire over a recording."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -9,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from helm.chart import CHART
+from missing import skip_without
 from monitoring.recording import Recorded
 from monitoring.states import State
 
@@ -26,8 +25,7 @@ def program(name: str) -> str:
     """Where a program of Debian's package prometheus lies. Skips the test where it isn't installed, but not in CI."""
     found = shutil.which(name)
     if found is None:
-        missing = f"{name} isn't installed: apt-get install prometheus"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
+        skip_without(f"{name} isn't installed: apt-get install prometheus")
     return found
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from missing import skip_without
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "nats-sink"
 CACHE = ROOT / ".cache" / "nats-sink"
@@ -29,9 +31,7 @@ def python() -> Iterator[Path]:
         try:
             python = _environment()
         except subprocess.SubprocessError as problem:
-            if os.environ.get("CI") == "true":
-                raise
-            pytest.skip(
+            skip_without(
                 f"the packages of {LOCKS[-1].relative_to(ROOT)} can't be installed: pip must reach a package index: {problem}"
             )
         _install_what_is_new(python)

@@ -1,4 +1,3 @@
-import os
 import shutil
 from collections.abc import AsyncIterator
 
@@ -6,6 +5,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, async_playwright, expect
 
+from missing import skip_without
 from outside.command import PATIENCE_SECONDS
 from page.axe import Axe, AxeMissingError, axe_source
 
@@ -16,17 +16,12 @@ QUIET = (
 """Chromium asks nobody for anything of its own."""
 
 
-def _missing(what: str) -> None:
-    """Skip the running test, with a line that says what to install; under `CI=true`, where nothing may be missing, fail."""
-    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(what)
-
-
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def chromium() -> AsyncIterator[Browser]:
     """One browser for all tests."""
     path = shutil.which("chromium")
     if path is None:
-        _missing("Chromium isn't installed: `apt-get install chromium`")
+        skip_without("Chromium isn't installed: `apt-get install chromium`")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=QUIET)
         expect.set_options(timeout=PATIENCE_SECONDS * 1000)
@@ -39,5 +34,4 @@ def axe() -> Axe:
     try:
         return Axe(axe_source())
     except AxeMissingError as problem:
-        _missing(str(problem))
-        raise
+        skip_without(problem)
