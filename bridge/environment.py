@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from dotenv import dotenv_values
+from yarl import URL
 
 from bridge.errors import FixSettingsError
 
@@ -168,7 +169,7 @@ def without_credentials(text: str) -> str:
 def proxy_for(url: str) -> str | None:
     """The proxy that the usual variables (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`) name for a URL, if any; none for loopback.
 
-    Raises FixSettingsError for one that doesn't speak HTTP.
+    Raises FixSettingsError for one that doesn't speak HTTP, or whose URL can't be read.
     """
     parts = urlsplit(url)
     if _is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc):
@@ -178,8 +179,17 @@ def proxy_for(url: str) -> str | None:
         return None
     if "://" not in proxy:
         proxy = f"http://{proxy}"
-    if urlsplit(proxy).scheme not in ("http", "https"):
-        raise FixSettingsError(f"{parts.scheme.upper()}_PROXY: {without_credentials(proxy)!r} is no http:// or https:// proxy")
+    variable, shown = f"{parts.scheme.upper()}_PROXY", without_credentials(proxy)
+    try:
+        parsed = URL(proxy)
+        f"{parsed.user}{parsed.password}".encode("latin1")  # beyond it aiohttp sends no password
+    except ValueError:  # whose text may show the password
+        raise FixSettingsError(
+            f"{variable}: {shown!r} can't be read: it should be http://host:port, or http://user:password@host:port with "
+            "characters of Latin-1, and with / : @ and % in the password as %2F, %3A, %40 and %25"
+        ) from None
+    if parsed.scheme not in ("http", "https") or parsed.host is None:
+        raise FixSettingsError(f"{variable}: {shown!r} is no http:// or https:// proxy")
     return proxy
 
 

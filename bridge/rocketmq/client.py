@@ -18,7 +18,7 @@ from bridge import __version__
 from bridge.errors import BrokenAnswerError, FixSettingsError, TryAgainError
 from bridge.rocketmq import codec, signing
 from bridge.rocketmq.codec import AckFailure, Published, Request, Subscription
-from bridge.rocketmq.connections import Connections, CutError, TooLargeError
+from bridge.rocketmq.connections import Connections, CutError, NotSentError, TooLargeError
 from bridge.rocketmq.credentials import Credentials, CredentialsNow
 from bridge.rocketmq.damage import Damaged
 from bridge.rocketmq.message import Message
@@ -193,6 +193,8 @@ class Client:
             answer = _Answer(got.status, got.body, _instant(got.date), sent_at, self._monotonic())
         except aiohttp.ClientHttpProxyError as problem:  # its own text shows the proxy's password
             raise TryAgainError(f"{doing}: the proxy refuses ({problem.status}); check HTTPS_PROXY and its user") from None
+        except NotSentError as problem:
+            raise TryAgainError(f"{doing}: {problem}") from None
         except aiohttp.ClientConnectorError as problem:
             raise TryAgainError(f"{doing}: {_unreachable(problem)}") from problem
         except aiohttp.ConnectionTimeoutError as problem:
@@ -210,7 +212,7 @@ class Client:
                 f"{doing}: the answer is larger than {max_bytes:,} bytes, more than the protocol allows", answer_lost=True
             ) from problem
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as problem:
-            what = f"{type(problem).__name__}: {str(problem)[:200]}"
+            what = f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
             raise TryAgainError(f"{doing}: the answer broke off or is no HTTP: {what}", answer_lost=True) from problem
 
         if self._on_date and answer.server_time is not None:

@@ -29,6 +29,10 @@ class CutError(aiohttp.ClientError):
     """The connection broke after the request had gone out, and before its answer began."""
 
 
+class NotSentError(aiohttp.ClientError):
+    """No request went out; the text says why."""
+
+
 class TooLargeError(aiohttp.ClientError):
     """An answer is larger than it may be."""
 
@@ -48,6 +52,7 @@ class Connections:
     def __init__(
         self, endpoint: str, *, limit: int, proxy: str | None, ssl: SSLContext | bool, headers: Mapping[str, str]
     ) -> None:
+        self._limit = limit
         self._connector = aiohttp.TCPConnector(limit=limit, ssl=ssl, keepalive_timeout=KEEPALIVE_SECONDS)
         # It is never sent: aiohttp's connector knows by it where to connect to, and by what way.
         self._way = aiohttp.ClientRequest(
@@ -76,15 +81,16 @@ class Connections:
 
     def _proxy_headers(self) -> Mapping[str, str]:
         proxy = self._way.proxy if self._is_forwarded else None
-        if proxy is None or proxy.user is None:
+        if proxy is None or not (proxy.raw_user or proxy.raw_password):
             return {}
-        return {"Proxy-Authorization": aiohttp.encode_basic_auth(proxy.user, proxy.password or "")}
+        # In Latin-1, as aiohttp has it for tunnels.
+        return {"Proxy-Authorization": aiohttp.encode_basic_auth(proxy.user or "", proxy.password or "", "latin1")}
 
     async def exchange(self, head: bytes, body: bytes, limits: aiohttp.ClientTimeout, max_bytes: int) -> Answer:
         """Send a request once, whatever happens, and read its answer of at most `max_bytes`.
 
-        `limits` holds `total`, `connect` (TLS included) and `sock_read`. Raises what aiohttp raises of its own accord, and
-        ConnectionTimeoutError, TimeoutError, CutError and TooLargeError. Unless it returns, the connection is closed.
+        `limits` holds `total`, `connect` (TLS included) and `sock_read`. Raises NotSentError, CutError, TooLargeError,
+        ConnectionTimeoutError, TimeoutError, and what else aiohttp raises. Unless it returns, the connection is closed.
         """
         async with asyncio.timeout(limits.total):
             connection = await self._connect(limits)
@@ -114,9 +120,19 @@ class Connections:
 
     async def _connect(self, limits: aiohttp.ClientTimeout) -> Connection:
         try:
-            return await self._connector.connect(self._way, [], limits)
+            for _ in range(self._limit + 1):  # so many may lie idle
+                connection = await self._connector.connect(self._way, [], limits)
+                if connection.protocol is not None and not connection.protocol.should_close:
+                    return connection
+                connection.close()  # something came while nobody had asked, and would be taken for the answer
         except TimeoutError as problem:
             raise aiohttp.ConnectionTimeoutError(str(problem)) from problem
+        except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError):
+            raise
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientResponseError):
+            # The text of the last shows the proxy's password.
+            raise NotSentError("the proxy makes no tunnel; does HTTPS_PROXY name a proxy that speaks HTTP?") from None
+        raise NotSentError("what is there speaks before it is asked, so it is no HTTP server")
 
 
 async def _read(message: RawResponseMessage, content: StreamReader, max_bytes: int) -> bytes:

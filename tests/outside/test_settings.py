@@ -512,10 +512,21 @@ def test_this_machine_is_not_reached_through_a_proxy(endpoint: str) -> None:
         assert proxy_for(endpoint) is None
 
 
-def test_a_proxy_that_speaks_no_http_is_a_mistake_without_its_password() -> None:
-    with (
-        patch.dict(os.environ, {"HTTPS_PROXY": "socks5://user:S3CRET@proxy"}, clear=True),
-        pytest.raises(FixSettingsError) as raised,
-    ):
+@pytest.mark.parametrize(
+    ("proxy", "shown"),
+    [
+        ("socks5://user:S3CRET@proxy", "'socks5://…@proxy' is no http:// or https:// proxy"),
+        ("http://user:S3CRET@", "'http://…@' "),
+        ("http://proxy:port", "'http://proxy:port' can't be read"),
+        ("http://proxy:99999", "'http://proxy:99999' can't be read"),
+        ("http://user:S3/CRET@proxy:3128", "'http://…@proxy:3128' can't be read"),
+        ("http://user:S3CRET密@proxy:3128", "'http://…@proxy:3128' can't be read"),
+        ("http://user:S3CRET℀@proxy:3128", "'http://…@proxy:3128' can't be read"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_a_mistake_without_its_password(proxy: str, shown: str) -> None:
+    with patch.dict(os.environ, {"HTTPS_PROXY": proxy}, clear=True), pytest.raises(FixSettingsError) as raised:
         proxy_for("https://h")
-    assert str(raised.value).startswith("HTTPS_PROXY: 'socks5://…@proxy'")
+    assert str(raised.value).startswith(f"HTTPS_PROXY: {shown}")
+    assert "CRET" not in str(raised.value)
+    assert raised.value.__suppress_context__ or raised.value.__context__ is None

@@ -2,7 +2,9 @@
 
 import asyncio
 import gzip
+import re
 import socket
+import traceback
 from base64 import b64encode
 from contextlib import suppress
 from pathlib import Path
@@ -98,6 +100,32 @@ async def test_an_answer_that_is_no_whole_http_is_tried_again(answer: bytes, kin
     assert problem.answer_lost is lost
     assert len(str(problem)) < 500
     assert after == []
+
+
+async def test_what_comes_unasked_while_a_connection_lies_idle_answers_no_call() -> None:
+    came = asyncio.Event()
+
+    async def behave(line: Line) -> None:
+        await line.request()
+        await line.send(IDLE)
+        await came.wait()
+        await line.send(http(408))
+        server.requests.append(await line.request())  # it must come on another connection
+
+    async def answer(line: Line) -> None:
+        await (behave if server.connections == 1 else in_order)(line)
+
+    async def in_order(line: Line) -> None:
+        await line.request()
+        await line.send(http(200, batch(element())))
+
+    async with serving(answer) as server, client_of(server.url) as client:
+        assert await poll(client) == []
+        came.set()
+        await asyncio.sleep(0.05)  # nobody tells when it has arrived
+        assert len(await poll(client)) == 1
+
+    assert server.requests == []
 
 
 async def test_the_answer_is_the_one_after_the_interim_ones() -> None:
@@ -256,6 +284,29 @@ async def test_a_proxy_that_wants_a_password_gets_it_and_only_a_forwarding_one_s
     assert request.startswith(first_line)
     assert f"Proxy-Authorization: Basic {b64encode(b'user:p@ss').decode()}\r\n".encode() in request
     assert (b"\r\nAuthorization: MQ " in request) is endpoint.startswith("http:")
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 Conn", b"SSH-2.0-OpenSSH_9.2\r\n", http(407)])
+async def test_a_proxy_that_makes_no_tunnel_is_told_as_that_and_nothing_was_sent(said: bytes) -> None:
+    async def behave(line: Line) -> None:
+        await line.request()
+        await line.send(said)
+
+    async with (
+        serving(behave) as proxy,
+        Client(
+            "https://service.test",
+            lambda: CREDENTIALS,
+            max_connections=1,
+            proxy=proxy.url.replace("http://", "http://user:S3%40CRET@"),
+        ) as client,
+    ):
+        problem = await failure_of(poll(client))
+
+    assert type(problem) is TryAgainError
+    assert not problem.answer_lost
+    assert re.search("the proxy (refuses|makes no tunnel).*HTTPS_PROXY", str(problem))
+    assert "CRET" not in "".join(traceback.format_exception(problem))
 
 
 async def test_a_proxy_that_is_not_there_is_named() -> None:
