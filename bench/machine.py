@@ -29,7 +29,7 @@ def describe(load_before: float) -> Mapping[str, str]:
 
 
 def _loop_seconds() -> float:
-    """How fast the interpreter is on this machine: one that was built without optimisations takes 40 % more."""
+    """How fast the interpreter is on this machine: one that was built without optimisations takes up to 40 % more."""
     begun, total, last = time.process_time(), 0, {}
     for number in range(3_000_000):
         total += number
