@@ -49,7 +49,7 @@ CAUGHT_IN = {
     "takes an outage for poison": 183,
     "acks again and again": 7,
     "never pauses": 4,
-    "opens a sink that is being opened": 581,
+    "opens a sink that is being opened": 281,
     "drains without an end": 106,
     "gives no room back": 1,
 }
