@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -47,9 +48,11 @@ class ServerProcess(ABC):
             )
         give_up = time.monotonic() + self.start_seconds
         while not self.answers():
-            if self._process.poll() is not None or time.monotonic() > give_up:
+            ended = self._process.poll() is not None
+            if ended or time.monotonic() > give_up:
                 self.kill()
-                raise RuntimeError(f"{type(self).__name__} did not start:\n{self.output[-4000:]}")
+                what = "ended" if ended else f"did not answer within {self.start_seconds:g} s"
+                raise RuntimeError(f"{type(self).__name__} {what}:\n{self.output[-4000:]}")
             time.sleep(0.02)
 
     @property
@@ -84,7 +87,25 @@ class ServerProcess(ABC):
 
 
 def free_ports(number: int) -> list[int]:
-    """On loopback, for servers that must know theirs before they bind."""
+    """On loopback, for servers that must know theirs before they bind.
+
+    They lie below those that the system gives to connections and to whoever asks for any, as there are thousands of these in
+    the seconds that a server takes to bind.
+    """
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
-        return [taken.getsockname()[1] for taken in sockets]
+        ports: list[int] = []
+        while len(ports) < number:
+            port = _CHANCE.randrange(10_000, 32_768)
+            with contextlib.suppress(OSError):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+                ports.append(port)
+        return ports
+
+
+def free_port() -> int:
+    """One of them."""
+    (port,) = free_ports(1)
+    return port
+
+
+_CHANCE = random.SystemRandom()  # `random` itself begins each test alike, in every worker

@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from chaos.journal import Copy
 from kafka.broker import LISTENERS, Broker
-from server_process import free_ports
+from server_process import free_port
 
 READ_SECONDS = 60.0
 _LISTENER = "WIRE"
@@ -18,7 +18,7 @@ _LISTENER = "WIRE"
 @contextlib.contextmanager
 def listening_behind(broker: Broker, wire_port: int) -> Iterator[int]:
     """Have a broker listen on one more port, which is told, and send clients that come there to `wire_port`. Restarts it."""
-    (port,) = free_ports(1)
+    port = free_port()
     ours = {**{name: f"localhost:{number}" for name, number in broker.ports.items()}, _LISTENER: f"127.0.0.1:{port}"}
     advertised = {**ours, _LISTENER: f"127.0.0.1:{wire_port}"}
     del advertised["CONTROLLER"]

@@ -1,6 +1,5 @@
 """`bridge check` in this process, and what it finds by name."""
 
-import socket
 from pathlib import Path
 
 from bridge.check import check
@@ -8,6 +7,7 @@ from bridge.check.findings import Finding, Status
 from bridge.emulator.server import Emulator
 from bridge.settings import RunSettings, load
 from outside.command import GROUP, TOPIC, settings_for
+from server_process import free_port
 
 __all__ = ["GROUP", "TOPIC", "closed_port", "looked", "statuses"]
 
@@ -28,5 +28,4 @@ def statuses(found: dict[str, Finding]) -> dict[str, str]:
 
 def closed_port() -> int:
     """One that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
+    return free_port()

@@ -4,7 +4,6 @@ admitted and made, and stay Pending."""
 import contextlib
 import json
 import secrets
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from cluster import programs
 from cluster.api import Api, ApiError, Manifest
+from server_process import free_ports
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
@@ -64,7 +64,7 @@ class ControlPlane:
 def running_control_plane(folder: Path) -> Iterator[ControlPlane]:
     """One that keeps everything in a folder. Raises ProgramMissingError."""
     etcd, kube = programs.etcd(), programs.built("kube")
-    etcd_port, port = _ports(2)
+    etcd_port, port = free_ports(2)
     token = secrets.token_hex()
     _write_credentials(folder, token)
     api = Api(port, folder / "ca.pem", token)
@@ -81,13 +81,6 @@ def running_control_plane(folder: Path) -> Iterator[ControlPlane]:
         stack.enter_context(_running(folder, "controllers", [kube, "controller-manager", *flags]))
         _define_custom_resources(api)
         yield ControlPlane(api, kubeconfig)
-
-
-def _ports(number: int) -> list[int]:
-    """Free ones; the API server and its clients must know them before they are bound."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
-        return [taken.getsockname()[1] for taken in sockets]
 
 
 def _write_credentials(folder: Path, token: str) -> None:

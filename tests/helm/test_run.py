@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-import socket
 import time
 from asyncio.subprocess import Process
 from pathlib import Path
@@ -18,6 +17,7 @@ from helm.kubelet import Probe
 from helm.variants import MINIMAL
 from outside.command import PATIENCE_SECONDS, finished, started
 from outside.waiting import until_seen
+from server_process import free_port
 
 WAIT_SECONDS = 3
 """How long a poll waits: shorter than in a cluster, so that a drain is."""
@@ -26,17 +26,10 @@ WAIT_SECONDS = 3
 def _values(emulator: Emulator, **more: Any) -> dict[str, Any]:
     here = {
         "rocketmq": {"endpoint": emulator.url, "waitSeconds": WAIT_SECONDS},
-        "http": {"host": "127.0.0.1", "port": _free_port()},
+        "http": {"host": "127.0.0.1", "port": free_port()},
         "sink": "stdout",
     }
     return merged(MINIMAL, here, more)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-    assert isinstance(port, int)
-    return port
 
 
 @pytest.mark.parametrize("secret", ["existing", "made"])

@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from bridge import __version__
 from image.containers import ROOT, Containers, build_base, build_image, containers, needs
+from server_process import free_port
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -137,7 +137,7 @@ def test_it_adds_less_than_120_mb_to_its_base(store: Containers, image: str, bas
 @pytest.fixture
 def endpoint(store: Containers, image: str) -> Iterator[str]:
     """Of an emulator in a container of its own."""
-    settings = {"BRIDGE_EMULATOR__HOST": "127.0.0.1", "BRIDGE_EMULATOR__PORT": "0", "BRIDGE_HTTP__PORT": str(_free_port())}
+    settings = {"BRIDGE_EMULATOR__HOST": "127.0.0.1", "BRIDGE_EMULATOR__PORT": "0", "BRIDGE_HTTP__PORT": str(free_port())}
     with store.running(EMULATOR, image, "emulator", env=settings) as process:
         yield _line(process, "the emulator listens on").split()[-1]
 
@@ -150,7 +150,7 @@ def test_it_runs_is_healthy_and_drains_upon_sigterm(store: Containers, image: st
         "BRIDGE_ROCKETMQ__ACCESS_KEY_SECRET": "SECRET",
     }
     consuming = {"BRIDGE_ROCKETMQ__GROUP_ID": "GID_orders", "BRIDGE_ROCKETMQ__WAIT_SECONDS": "1"}
-    serving = {"BRIDGE_HTTP__HOST": "127.0.0.1", "BRIDGE_HTTP__PORT": str(_free_port())}
+    serving = {"BRIDGE_HTTP__HOST": "127.0.0.1", "BRIDGE_HTTP__PORT": str(free_port())}
     with store.running(BRIDGE, image, env=settings | consuming | serving) as process:
         _line(process, '"started"')
         published = store.run(
@@ -185,12 +185,6 @@ def _line(process: "subprocess.Popen[str]", wanted: str) -> str:
         if wanted in line:
             return line
     raise AssertionError("".join(seen))
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
 
 
 COMPOSE = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"

@@ -14,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from missing import skip_without
-from server_process import ServerProcess, free_ports
+from server_process import ServerProcess, free_port
 
 _LOOKING = {"info", "ping", "client", "hello", "select", "scan", "flushall", "config"}
 """Commands that tests give, and those by which connections begin."""
@@ -72,7 +72,7 @@ def _program() -> str:
 @contextlib.contextmanager
 def running_redis() -> Iterator[RedisServer]:
     """A server in a folder of its own, killed and removed afterwards."""
-    (port,) = free_ports(1)
+    port = free_port()
     command = [_program(), "--bind", "127.0.0.1", "--port", str(port), "--unixsocket", "socket"]
     with (
         tempfile.TemporaryDirectory(prefix="redis-", ignore_cleanup_errors=True) as folder,

@@ -1,7 +1,6 @@
 """A real Prometheus server, on loopback, that scrapes some pods."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import yaml
 
 from monitoring.promtool import RULES, program
 from outside.waiting import until_seen
+from server_process import free_port
 
 SCRAPE_MILLISECONDS = 200
 
@@ -54,7 +54,7 @@ async def scraping(folder: Path, port: int, *, labels: Mapping[str, str]) -> Asy
         ],
     }
     (folder / "prometheus.yaml").write_text(yaml.dump(config), encoding="utf-8")
-    own_port = _free_port()
+    own_port = free_port()
     process = await asyncio.create_subprocess_exec(
         program("prometheus"),
         f"--config.file={folder / 'prometheus.yaml'}",
@@ -71,10 +71,3 @@ async def scraping(folder: Path, port: int, *, labels: Mapping[str, str]) -> Asy
     finally:
         process.kill()
         await process.wait()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-    assert isinstance(port, int)
-    return port
