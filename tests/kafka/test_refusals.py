@@ -2,10 +2,12 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it re-exports them without saying so
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AlterConfigOpType,
@@ -41,6 +43,14 @@ def forbid(kafka: Broker, topic: str, operation: AclOperation) -> None:
     )
     for made in kafka.admin.create_acls([rule, everybody]).values():
         made.result(30)
+    anybody: Any = None  # of any principal and host, as their types don't say
+    of_the_topic = AclBindingFilter(
+        ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, anybody, anybody, AclOperation.ANY, AclPermissionType.ANY
+    )
+    until = time.monotonic() + 10
+    while {rule, everybody} - set(kafka.admin.describe_acls(of_the_topic).result(30)):
+        assert time.monotonic() < until, "the broker doesn't take the rules"
+        time.sleep(0.02)
 
 
 def limit(kafka: Broker, topic: str, size: int) -> None:
