@@ -59,9 +59,13 @@ class Connections:
             "GET", URL(endpoint), proxy=URL(proxy) if proxy else None, loop=asyncio.get_running_loop()
         )
         self._headers = {"Host": self._way.headers["Host"], **headers}
-        # Such a proxy is sent the request itself, with the whole URL; any other only makes a tunnel.
-        self._is_forwarded = self._way.proxy is not None and not self._way.is_ssl()
-        self._before_target = endpoint if self._is_forwarded else ""
+        self._before_target = ""
+        forwarding = None if self._way.is_ssl() else self._way.proxy
+        if forwarding:  # it is sent the request itself, with the whole URL; any other proxy only makes a tunnel
+            self._before_target = endpoint
+            if forwarding.raw_user or forwarding.raw_password:  # in Latin-1, as aiohttp has it for tunnels
+                login, password = forwarding.user or "", forwarding.password or ""
+                self._headers["Proxy-Authorization"] = aiohttp.encode_basic_auth(login, password, "latin1")
 
     async def close(self) -> None:
         """Close every connection."""
@@ -73,18 +77,11 @@ class Connections:
         Raises FixSettingsError for a header that would end before its value does.
         """
         lines = [f"{method} {self._before_target}{target} HTTP/1.1"]
-        for name, value in {**self._headers, **self._proxy_headers(), **headers}.items():
+        for name, value in {**self._headers, **headers}.items():
             if not value.isprintable():
                 raise FixSettingsError(f"what is to be sent as {name} holds a line break or another control character")
             lines.append(f"{name}: {value}")
         return "\r\n".join((*lines, "")).encode()
-
-    def _proxy_headers(self) -> Mapping[str, str]:
-        proxy = self._way.proxy if self._is_forwarded else None
-        if proxy is None or not (proxy.raw_user or proxy.raw_password):
-            return {}
-        # In Latin-1, as aiohttp has it for tunnels.
-        return {"Proxy-Authorization": aiohttp.encode_basic_auth(proxy.user or "", proxy.password or "", "latin1")}
 
     async def exchange(self, head: bytes, body: bytes, limits: aiohttp.ClientTimeout, max_bytes: int) -> Answer:
         """Send a request once, whatever happens, and read its answer of at most `max_bytes`.
