@@ -15,16 +15,9 @@ from pydantic.fields import FieldInfo
 from bridge import __version__, sinks
 from bridge.environment import PREFIX, split_flags
 from bridge.errors import BridgeError, FixSettingsError
-from bridge.settings import (
-    EmulatorSettings,
-    PublishSettings,
-    RunSettings,
-    is_boolean,
-    is_secret,
-    load,
-    settings_of,
-    shown,
-)
+from bridge.loading import boolean_or_not, load
+from bridge.settings import EmulatorSettings, PublishSettings, RunSettings
+from bridge.variables import is_secret, settings_of, shown
 from bridge.watch import logs
 
 DRAINED, CRASHED, WRONG_SETTINGS = 0, 1, 2
@@ -58,7 +51,7 @@ def entry() -> NoReturn:
 
 def _run_command(arguments: Sequence[str]) -> int:
     # The settings are taken out first: argparse would take the value of a flag it doesn't know for the body of a message.
-    flags, own = split_flags(arguments, is_boolean)
+    flags, own = split_flags(arguments, boolean_or_not)
     options, unknown = _parser().parse_known_args(own)
     command: Callable[[argparse.Namespace, Sequence[str]], int] = options.command
     try:

@@ -14,9 +14,10 @@ import orjson
 from bridge.emulator.server import Emulator
 from bridge.environment import Value
 from bridge.errors import FixSettingsError, TryAgainError
+from bridge.loading import load
 from bridge.rocketmq.client import Client
 from bridge.service import Service, client_for
-from bridge.settings import EmulatorFace, EmulatorSettings, RunSettings, load
+from bridge.settings import EmulatorFace, EmulatorSettings, RunSettings
 from bridge.watch import logs
 
 TOPIC, GROUP = "demo", "GID_demo"

@@ -32,9 +32,10 @@ from bridge.rocketmq.damage import Damaged
 from bridge.rocketmq.management import ManagementApi, endpoint_for
 from bridge.rocketmq.message import Message
 from bridge.rocketmq.source import RocketMQSource
-from bridge.settings import Endpoint, RunSettings, shown
+from bridge.settings import Endpoint, RunSettings
 from bridge.sinks import Sink, find
 from bridge.source import Source
+from bridge.variables import shown
 from bridge.watch.event_loop import beating
 from bridge.watch.face import Face
 from bridge.watch.facts import Component, Facts, instant

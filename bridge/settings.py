@@ -1,36 +1,22 @@
-"""Settings: what can be set, and what is in force.
+"""Settings: what can be set.
 
 Every setting is an environment variable `BRIDGE_…` with `__` between levels. The same names work as flags
 (`--rocketmq.endpoint`), in a file `.env` of the working directory, and as files of a secrets folder (`BRIDGE_SECRETS_DIR`).
 A flag wins over the environment, that over `.env`, that over a secret's file. An empty value is as good as none.
+`bridge.loading` finds out what is in force.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import (
-    BaseModel,
-    ByteSize,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SecretBytes,
-    SecretStr,
-    ValidationError,
-    field_validator,
-)
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from bridge import environment, sinks
 from bridge.emulator.faults import Faults
-from bridge.environment import PREFIX, Value, without_credentials
+from bridge.environment import PREFIX, Value
 from bridge.errors import FixSettingsError
 from bridge.rocketmq.codec import Subscription
 
@@ -305,8 +291,8 @@ class EmulatorFace(Section):
     faults: Faults = Field(default_factory=Faults, description="what goes wrong on purpose")
 
 
-class _Settings(BaseSettings):
-    """The values come merged from `load`; pydantic-settings' own sources would hide where one came from."""
+class CommandSettings(BaseSettings):
+    """All that a command reads. Its values come merged from `bridge.loading`: pydantic-settings' sources hide where from."""
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True)
 
@@ -319,10 +305,11 @@ class _Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """See `BaseSettings`."""
         return (init_settings,)
 
 
-class RunSettings(_Settings):
+class RunSettings(CommandSettings):
     """Of `bridge run` and `bridge demo`; the settings of each chosen sink are another field, under its name."""
 
     rocketmq: RocketMQ
@@ -340,7 +327,7 @@ class RunSettings(_Settings):
     @property
     def sinks(self) -> list[str]:
         """The names of the chosen sinks."""
-        return _names(self.sink)
+        return sink_names(self.sink)
 
     def of_sink(self, name: str) -> BaseModel:
         """The settings of a chosen sink."""
@@ -352,7 +339,8 @@ class RunSettings(_Settings):
         return _part(self.dead_letter, self.dead_letter.sink or "")
 
 
-def _names(text: str) -> list[str]:
+def sink_names(text: str) -> list[str]:
+    """The names of sinks that were given with commas."""
     return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
@@ -362,250 +350,15 @@ def _part(whole: BaseModel, name: str) -> BaseModel:
     return part
 
 
-class EmulatorSettings(_Settings):
+class EmulatorSettings(CommandSettings):
     """Of `bridge emulator`, and of the emulator in `bridge demo`."""
 
     emulator: EmulatorFace
     log: Log
 
 
-class PublishSettings(_Settings):
+class PublishSettings(CommandSettings):
     """Of `bridge publish`."""
 
     rocketmq: Endpoint
     log: Log
-
-
-S = TypeVar("S", bound=_Settings)
-M = TypeVar("M", bound=BaseModel)
-
-
-@dataclass(frozen=True)
-class Loaded(Generic[S]):
-    """Settings in force, and where each came from."""
-
-    settings: S
-    values: Mapping[str, Value]
-    """What was given, by variable name."""
-
-
-def load(
-    model: type[S],
-    flags: Sequence[str] = (),
-    *,
-    defaults: Mapping[str, Value] | None = None,
-    environ: Mapping[str, str] | None = None,
-    folder: Path | None = None,
-) -> Loaded[S]:
-    """The settings in force; `defaults`, by variable name, stand in for what nobody has given.
-
-    Raises FixSettingsError that names every mistake at once, one a line, and no secret.
-    """
-    mistakes: list[str] = []
-    values = environment.given(flags, is_boolean, mistakes, environ=environ, folder=folder)
-    values = {**(defaults or {}), **values}
-    chosen = _Chosen(values) if issubclass(model, RunSettings) else None
-    full = chosen.model(model, mistakes) if chosen else model
-    fields = dict(_leaves(full))
-    mistakes += _misnamed(values, {**_everything_known(), **fields}, chosen)
-    tree = _sections(full)
-    inherited = {chosen.inherited(name): value for name, value in values.items()} if chosen else {}
-    for name, value in {**inherited, **values}.items():
-        if name in fields:
-            _put(tree, name, value.text)
-    settings: S | None = None
-    try:
-        settings = full(**tree)
-    except ValidationError as problem:
-        mistakes += [_explain(error, fields, values) for error in problem.errors(include_url=False)]
-    if isinstance(settings, RunSettings) and chosen:
-        mistakes += chosen.contradictions(settings)
-    if mistakes or settings is None:
-        raise FixSettingsError("\n".join(mistakes))
-    if isinstance(settings, RunSettings | PublishSettings):
-        settings.rocketmq.note_key_files(values)
-    return Loaded(settings, {name: value for name, value in values.items() if name in fields})
-
-
-def _misnamed(values: Mapping[str, Value], known: Mapping[str, FieldInfo], chosen: "_Chosen | None") -> Iterator[str]:
-    for name, value in sorted(values.items()):
-        if name not in known and not _belongs_elsewhere(name, value, chosen):
-            near = get_close_matches(name, known, n=1, cutoff=0.6)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            yield f"{name}, given by {value.given_by}, is no setting{hint}"
-        elif value.bare and name in known and not _is_boolean(known[name]):
-            yield f"{name}: {value.given_by} has no value; where that begins with --, give it as --name=value"
-
-
-class _Chosen:
-    """The sinks that were chosen: those of events, and perhaps that of dead letters."""
-
-    def __init__(self, values: Mapping[str, Value]) -> None:
-        self.sinks = _names(values["BRIDGE_SINK"].text if "BRIDGE_SINK" in values else "stdout")
-        self.letters = values["BRIDGE_DEAD_LETTER__SINK"].text.strip() if "BRIDGE_DEAD_LETTER__SINK" in values else None
-        self._destination: tuple[str, ...] = ()
-
-    def model(self, model: type[S], mistakes: list[str]) -> type[S]:
-        """The model with the settings of the chosen sinks; a name that no sink has becomes a mistake."""
-        parts: dict[str, Any] = {}
-        for name in self.sinks:
-            if name in model.model_fields:
-                mistakes.append(f"BRIDGE_SINK: a sink can't be called {name!r}: the bridge itself has settings of that name")
-            elif sink := _find("BRIDGE_SINK", name, mistakes):
-                parts[name] = sink.Settings
-        if not self.sinks:
-            mistakes.append("BRIDGE_SINK names no sink")
-        if self.letters and (sink := _find("BRIDGE_DEAD_LETTER__SINK", self.letters, mistakes)):
-            self._destination = sink.destination
-            parts["dead_letter"] = _extended(DeadLetter, {self.letters: sink.Settings})
-        return _extended(model, parts)
-
-    def inherited(self, name: str) -> str:
-        """What a setting of a sink is called as one of the dead letters' sink that takes it over; empty when it doesn't."""
-        prefix = f"{PREFIX}{(self.letters or '').upper()}__"
-        setting = name.removeprefix(prefix)
-        taken_over = self.letters and name.startswith(prefix) and setting.lower() not in self._destination
-        return f"{PREFIX}DEAD_LETTER__{self.letters.upper()}__{setting}" if self.letters and taken_over else ""
-
-    def contradictions(self, settings: RunSettings) -> Iterator[str]:
-        """What is wrong with the settings together, though each is right by itself."""
-        if settings.delivery.max_deliveries is not None and self.letters is None:
-            yield "BRIDGE_DELIVERY__MAX_DELIVERIES needs BRIDGE_DEAD_LETTER__SINK: what has been delivered so often goes there"
-        if self.letters in self.sinks:
-            here, there = settings.of_sink(self.letters or ""), settings.of_dead_letters
-            if all(getattr(here, setting) == getattr(there, setting) for setting in self._destination):
-                where = " and ".join(f"{PREFIX}DEAD_LETTER__{self.letters}__{name}".upper() for name in self._destination)
-                yield f"{where or 'BRIDGE_DEAD_LETTER__SINK'}: dead letters must go elsewhere than events"
-
-
-def _find(variable: str, name: str, mistakes: list[str]) -> type[sinks.Sink] | None:
-    try:
-        return sinks.find(name)
-    except FixSettingsError as problem:
-        mistakes.append(f"{variable}: {problem}")
-        return None
-
-
-def _extended(model: type[M], parts: Mapping[str, type[BaseModel]]) -> type[M]:
-    """The same model with further levels."""
-    if not parts:
-        return model
-    extended = type(model.__name__, (model,), {"__annotations__": dict(parts), "__module__": __name__})
-    assert issubclass(extended, model)
-    return extended
-
-
-# ---- names -----------------------------------------------------------------------------------------------------------
-
-
-def _section(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of a field that is a level of names, perhaps optional; None for a field that is a value."""
-    for candidate in (field.annotation, *get_args(field.annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
-
-
-def _leaves(model: type[BaseModel], prefix: str = PREFIX) -> Iterator[tuple[str, FieldInfo]]:
-    """Every variable that a model reads."""
-    for name, about in model.model_fields.items():
-        if section := _section(about):
-            yield from _leaves(section, f"{prefix}{name.upper()}__")
-        else:
-            yield prefix + name.upper(), about
-
-
-def settings_of(model: type[BaseModel], prefix: str = PREFIX) -> dict[str, FieldInfo]:
-    """Every variable that a model reads, with what is said of it."""
-    return dict(_leaves(model, prefix))
-
-
-def _everything_known() -> dict[str, FieldInfo]:
-    """What any command reads: a variable that another command reads is no mistake."""
-    return {name: field for model in (RunSettings, EmulatorSettings, PublishSettings) for name, field in _leaves(model)}
-
-
-def _belongs_elsewhere(name: str, value: Value, chosen: _Chosen | None) -> bool:
-    """Whether a variable that isn't known is no mistake for all that."""
-    section, levels, rest = name.removeprefix(PREFIX).partition("__")
-    if section == "DEAD_LETTER" and chosen is None:  # this command has no dead letters
-        section = rest.partition("__")[0]
-    if levels:  # of a sink that isn't chosen
-        return not (chosen and section.lower() in chosen.sinks) and section.lower() in sinks.installed()
-    # A Kubernetes Service that is named `bridge` injects BRIDGE_PORT and the like: without two underscores it isn't ours.
-    return not value.given_by.startswith("the flag")
-
-
-def _sections(model: type[BaseModel]) -> dict[str, Any]:
-    """An empty level for each that a model has, so that what is missing is named one by one."""
-    sections = {name: _section(about) for name, about in model.model_fields.items()}
-    return {name: _sections(section) for name, section in sections.items() if section}
-
-
-def _put(tree: dict[str, Any], name: str, text: str) -> None:
-    *levels, last = name.removeprefix(PREFIX).lower().split("__")
-    for level in levels:
-        tree = tree.setdefault(level, {})
-    tree[last] = text
-
-
-# ---- what is said of them --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """A setting in force, as it may be shown to anybody."""
-
-    name: str
-    value: str
-    """Empty when it is not set; a secret is hidden."""
-    default: bool
-    """Whether it is as it would be if nobody had set it."""
-
-
-def shown(settings: BaseModel) -> Iterator[Shown]:
-    """Every setting in force, in the order in which they are documented."""
-    for name, field in settings_of(type(settings)).items():
-        value: Any = settings
-        for level in name.removeprefix(PREFIX).lower().split("__"):
-            value = getattr(value, level)
-        if value is None:
-            text = ""
-        else:
-            text = "********" if is_secret(field) or isinstance(value, SecretStr) else without_credentials(str(value))
-        yield Shown(name=name, value=text, default=bool(value == field.default))
-
-
-def is_secret(field: FieldInfo) -> bool:
-    """Whether the value of a setting is never shown: it is a secret, or holds one."""
-    return _holds_a_secret(field.annotation)
-
-
-def _holds_a_secret(annotation: Any) -> bool:
-    return annotation in (SecretStr, SecretBytes) or any(_holds_a_secret(part) for part in get_args(annotation))
-
-
-def _is_boolean(field: FieldInfo) -> bool:
-    return bool in (field.annotation, *get_args(field.annotation))
-
-
-def _explain(error: ErrorDetails, fields: Mapping[str, FieldInfo], values: Mapping[str, Value]) -> str:
-    name = PREFIX + "__".join(str(level) for level in error["loc"]).upper()
-    field = fields.get(name)
-    about = f" ({field.description})" if field and field.description else ""
-    if error["type"] == "missing":
-        return f"{name} is not set, and is required{about}"
-    message = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
-    if error["type"] == "string_pattern_mismatch":
-        message = "is not of the right form"
-    value = values.get(name) or values.get(name.replace("DEAD_LETTER__", "", 1))  # from which it may have been taken
-    if value is None:
-        return f"{name}: {message}{about}"
-    shown = "what is given" if field is None or is_secret(field) else repr(without_credentials(value.text))
-    return f"{name}: {shown}, given by {value.given_by}: {message}{about}"
-
-
-def is_boolean(name: str) -> bool | None:
-    """Whether the setting of that name is a boolean; None for a name that no command reads."""
-    field = _everything_known().get(name)
-    return None if field is None else _is_boolean(field)

@@ -10,7 +10,8 @@ from pydantic.fields import FieldInfo
 
 from bridge import sinks
 from bridge.environment import PREFIX
-from bridge.settings import EmulatorSettings, RunSettings, is_secret, settings_of
+from bridge.settings import EmulatorSettings, RunSettings
+from bridge.variables import is_secret, settings_of
 from bridge.watch.event_loop import STUCK_SECONDS
 from bridge.watch.metrics import METRICS
 from bridge.watch.report import Report

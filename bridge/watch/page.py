@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from bridge.settings import Shown
+from bridge.variables import Shown
 from bridge.watch.face import Handler
 from bridge.watch.facts import Facts, SinkComponent, instant
 from bridge.watch.headline import headline

@@ -5,7 +5,8 @@ from pathlib import Path
 from bridge.check import check
 from bridge.check.findings import Finding, Status
 from bridge.emulator.server import Emulator
-from bridge.settings import RunSettings, load
+from bridge.loading import load
+from bridge.settings import RunSettings
 from outside.command import GROUP, TOPIC, settings_for
 from server_process import free_port
 

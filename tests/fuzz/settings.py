@@ -13,7 +13,9 @@ from dotenv import dotenv_values
 from bridge import sinks
 from bridge.environment import PREFIX, SECRETS_DIR
 from bridge.errors import FixSettingsError
-from bridge.settings import EmulatorSettings, PublishSettings, RunSettings, is_secret, load, settings_of
+from bridge.loading import load
+from bridge.settings import EmulatorSettings, PublishSettings, RunSettings
+from bridge.variables import is_secret, settings_of
 
 PARTS, ITEMS = b"\x1e", b"\x1f"
 """Between the parts: flags, the environment (`NAME=value`), the content of `.env`, files of secrets (`NAME=content`); and

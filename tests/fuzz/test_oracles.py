@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from lxml import etree
 
-import bridge.settings
+from bridge import loading
 from bridge.rocketmq import codec, conversion, plain
 from bridge.rocketmq.damage import damaged, segments
 from fuzz import answers, dates, properties, watch
@@ -45,7 +45,7 @@ MISTAKES: list[tuple[str, object, str, Any]] = [
     ("event/controls", conversion, "_fits", lambda _: True),
     ("roundtrip/controls", codec, "restore", lambda text: text),
     ("date/rfc-1123", dates, "_instant", lambda _: float("nan")),
-    ("settings/secret-with-a-blank", bridge.settings, "is_secret", lambda _: False),
+    ("settings/secret-with-a-blank", loading, "is_secret", lambda _: False),
 ]
 
 

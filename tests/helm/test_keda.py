@@ -12,8 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.emulator.server import Emulator
 from bridge.errors import SinkDownError
+from bridge.loading import load
 from bridge.service import Service
-from bridge.settings import RunSettings, load
+from bridge.settings import RunSettings
 from bridge.sinks import Sink
 from bridge.testing import MemorySink
 from helm.chart import NAMESPACE, Manifest, example, manifests, merged, one

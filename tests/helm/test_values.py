@@ -15,7 +15,9 @@ from pydantic.fields import FieldInfo
 
 from bridge import sinks
 from bridge.environment import PREFIX
-from bridge.settings import RunSettings, is_secret, load, settings_of
+from bridge.loading import load
+from bridge.settings import RunSettings
+from bridge.variables import is_secret, settings_of
 from helm.chart import CHART, EXAMPLES, HELM, defaults, example, manifests, merged, one
 from helm.container import Container, keys_of
 from helm.variants import MINIMAL

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from bridge.settings import EmulatorSettings, PublishSettings, RunSettings, load
+from bridge.loading import load
+from bridge.settings import EmulatorSettings, PublishSettings, RunSettings
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from bridge.errors import FixSettingsError
-from bridge.settings import RunSettings, load
+from bridge.loading import load
+from bridge.settings import RunSettings
 from bridge.sinks.kafka import KafkaSettings, KafkaSink
 
 GIVEN: dict[str, Any] = {"bootstrap_servers": "localhost:9092", "topic": "t"}

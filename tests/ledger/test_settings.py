@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import FixSettingsError, MissingExtraError
+from bridge.loading import Loaded, load
 from bridge.service import Service
-from bridge.settings import Loaded, RunSettings, load
+from bridge.settings import RunSettings
 
 REQUIRED = {
     "BRIDGE_ROCKETMQ__ENDPOINT": "http://127.0.0.1:1",

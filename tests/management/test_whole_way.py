@@ -11,8 +11,9 @@ import pytest
 
 from bridge.emulator.server import Emulator
 from bridge.errors import FixSettingsError
+from bridge.loading import load
 from bridge.service import Service, credentials_for, management_api
-from bridge.settings import RunSettings, load
+from bridge.settings import RunSettings
 from bridge.testing import MemorySink
 from bridge.watch.consumer import Consumer, ConsumerStatus
 from outside.command import GROUP, PATIENCE_SECONDS, TOPIC, settings_for

@@ -10,8 +10,9 @@ from types import MappingProxyType
 import aiohttp
 
 from bridge.emulator.server import Emulator
+from bridge.loading import load
 from bridge.service import Service
-from bridge.settings import RunSettings, load
+from bridge.settings import RunSettings
 from bridge.sinks import Sink
 from bridge.testing import MemorySink
 from monitoring.recording import Recording

@@ -6,7 +6,8 @@ import pytest
 
 from bridge import cli
 from bridge.errors import FixSettingsError
-from bridge.settings import EmulatorSettings, RunSettings, load
+from bridge.loading import load
+from bridge.settings import EmulatorSettings, RunSettings
 from outside import plugin
 
 QUEUE_SINK = """

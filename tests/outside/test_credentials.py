@@ -10,7 +10,8 @@ import pytest
 
 from bridge.emulator.server import Emulator
 from bridge.errors import FixSettingsError
-from bridge.settings import PublishSettings, load
+from bridge.loading import load
+from bridge.settings import PublishSettings
 from outside.command import GROUP, TOPIC, bridge, finished, said, settings_for, started
 from outside.test_health import probing
 from outside.waiting import until, until_seen

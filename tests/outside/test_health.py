@@ -12,8 +12,9 @@ from pydantic import BaseModel, TypeAdapter
 from bridge.emulator.server import Emulator
 from bridge.errors import FixSettingsError, SinkDownError
 from bridge.event import Event
+from bridge.loading import load
 from bridge.service import Service
-from bridge.settings import RunSettings, load
+from bridge.settings import RunSettings
 from bridge.sinks import CONFIRMED, Outcome, Sink
 from bridge.watch.face import Face
 from bridge.watch.facts import Facts

@@ -14,14 +14,9 @@ from pydantic import SecretStr
 from bridge import cli
 from bridge.environment import proxy_for, without_credentials
 from bridge.errors import FixSettingsError
-from bridge.settings import (
-    EmulatorSettings,
-    Loaded,
-    PublishSettings,
-    RunSettings,
-    load,
-    settings_of,
-)
+from bridge.loading import Loaded, load
+from bridge.settings import EmulatorSettings, PublishSettings, RunSettings
+from bridge.variables import settings_of
 from outside import plugin
 from outside.command import bridge
 

@@ -3,7 +3,9 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from bridge.settings import RunSettings, Shown, load, shown
+from bridge.loading import load
+from bridge.settings import RunSettings
+from bridge.variables import Shown, shown
 from bridge.watch.event_loop import beating
 from bridge.watch.face import Face
 from bridge.watch.facts import Facts

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from bridge.emulator.server import Emulator
+from bridge.loading import load
 from bridge.rocketmq.billing import units
 from bridge.rocketmq.damage import Damaged
 from bridge.service import Service
-from bridge.settings import RunSettings, load
+from bridge.settings import RunSettings
 from bridge.testing import MemorySink
 from bridge.watch.facts import Counts
 from bridge.watch.health import report

@@ -13,10 +13,12 @@ import pytest
 from aiohttp import web
 
 from bridge.emulator.server import Emulator
+from bridge.loading import load
 from bridge.service import Service
-from bridge.settings import RunSettings, is_secret, load, settings_of
+from bridge.settings import RunSettings
 from bridge.sinks.kafka import KafkaSettings
 from bridge.sinks.webhook.settings import WebhookSettings
+from bridge.variables import is_secret, settings_of
 from bridge.watch.facts import Facts
 from outside.command import PATIENCE_SECONDS, TOPIC, settings_for
 from outside.waiting import until

@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from bridge.emulator.server import Emulator
+from bridge.loading import load
 from bridge.service import Service
-from bridge.settings import RunSettings, load
+from bridge.settings import RunSettings
 from bridge.sinks import Sink
 from outside.command import GROUP, PATIENCE_SECONDS, TOPIC, settings_for
 
