@@ -85,6 +85,9 @@ What to look at first: `bridge_ready` and `bridge_component_up`, how it is; `bri
 or `bridge_end_to_end_latency_seconds`, whether it keeps up; `bridge_ack_slack_seconds`, how far it is from delivering twice;
 `bridge_dead_letters_total` and `bridge_messages_left_total`, what needs a person.
 
+Besides these there are the Prometheus client's `process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_open_fds`
+and so on, by the names that they have for any process.
+
 This page is made from the code.
 """
 

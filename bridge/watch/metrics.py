@@ -1,7 +1,7 @@
 """Every metric, by name: what it says, in which unit, and how it is read from the facts. `docs/metrics.md` is made from it.
 
 Nothing is counted here: the loops publish facts, and a scrape turns them into metrics. Labels have a bounded number of values,
-and never hold an id.
+and never hold an id. What all processes have in common (CPU, memory, open files) comes from the Prometheus client.
 """
 
 import re
@@ -14,6 +14,7 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from bridge import __version__
@@ -311,6 +312,20 @@ class _FactsCollector(Collector):
         return family
 
 
+class _LabelledProcessCollector(ProcessCollector):
+    """The Prometheus client's own, with the labels that stand on every metric; nothing where there is no /proc."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        super().__init__(registry=None)
+        self._labels = dict(labels)
+
+    def collect(self) -> Iterable[Family]:
+        """What the library asks for with each scrape."""
+        for family in super().collect():
+            family.samples = [sample._replace(labels=self._labels) for sample in family.samples]
+            yield family
+
+
 _FAMILIES: Mapping[Kind, type[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]] = {
     Kind.COUNTER: CounterMetricFamily,
     Kind.GAUGE: GaugeMetricFamily,
@@ -333,6 +348,7 @@ class Exposition:
     def __init__(self, facts: Facts, labels: Mapping[str, str]) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_FactsCollector(facts, labels))
+        self._registry.register(_LabelledProcessCollector(labels))
 
     def text(self, accept: str = "") -> tuple[bytes, str]:
         """The text, and its media type: that of Prometheus, or OpenMetrics where the `Accept` header asks for it."""

@@ -1,13 +1,16 @@
 """Each metric moves for the reason that its help gives, and all of them are what Prometheus expects."""
 
 import asyncio
+import os
 import random
 import re
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, ExitStack
 from dataclasses import dataclass, replace
 from itertools import count
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -378,6 +381,22 @@ def test_what_does_not_move_says_what_runs_and_since_when() -> None:
     assert values["bridge_start_time_seconds"] == 1_700_000_000
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="told where there is a /proc")
+def test_what_the_process_takes_is_told_by_the_names_that_dashboards_know(tmp_path: Path) -> None:
+    facts = Facts(["kafka"])
+    before = scrape(facts)
+    with ExitStack() as files:
+        for number in range(100):
+            files.enter_context((tmp_path / str(number)).open("w"))
+        memory, begun = os.urandom(64) * 2**20, time.process_time()
+        while time.process_time() < begun + 0.2:
+            pass
+        after = scrape(facts)
+    assert after["process_open_fds"] - before["process_open_fds"] > 50  # others may be closed meanwhile, and memory given back
+    assert after["process_resident_memory_bytes"] - before["process_resident_memory_bytes"] > len(memory) / 2
+    assert after["process_cpu_seconds_total"] - before["process_cpu_seconds_total"] > 0.1
+
+
 # ---- what Prometheus expects -----------------------------------------------------------------------------------------
 
 
@@ -418,9 +437,8 @@ def test_the_library_reads_back_every_metric_with_the_labels_that_stand_on_all(
         "bridge_backlog_delay_seconds",
         "bridge_consumer_connections",
     }
-    assert {re.sub("_total$", "", metric.name) for metric in METRICS} - absent_at_the_start == {
-        family.name for family in families
-    }
+    of_the_bridge = {family.name for family in families if not family.name.startswith("process_")}
+    assert {re.sub("_total$", "", metric.name) for metric in METRICS} - absent_at_the_start == of_the_bridge
 
 
 def test_the_reasons_of_dead_letters_are_there_from_the_start() -> None:
