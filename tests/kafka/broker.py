@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 import trustme
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it re-exports them without saying so
     AdminClient,
     NewTopic,
@@ -120,13 +120,26 @@ class Broker(ServerProcess):
 
     def create_topic(self, name: str, *, partitions: int = 1, **config: str) -> None:
         topic = NewTopic(name, partitions, 1, config={key.replace("_", "."): value for key, value in config.items()})
-        self.admin.create_topics([topic])[name].result(30)
+        self._create(topic)
         until = time.monotonic() + 10
         while not (known := self.admin.list_topics(name, timeout=5).topics[name]).partitions or any(
             partition.leader < 0 for partition in known.partitions.values()
         ):
             assert time.monotonic() < until, f"{name} got no leaders"
             time.sleep(0.02)
+
+    def _create(self, topic: NewTopic) -> None:
+        """A broker that was frozen, or got no processor, for longer than its session is fenced until its next heartbeat."""
+        until = time.monotonic() + 30
+        while True:
+            try:
+                self.admin.create_topics([topic])[topic.topic].result(30)
+            except KafkaException as problem:
+                if problem.args[0].code() != KafkaError.INVALID_REPLICATION_FACTOR or time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
 
 
 def _java() -> Path:
