@@ -1,7 +1,8 @@
 """One sink as the pipeline sees it: every send is bounded, and the sink is either up or down (design.md 5, Down or poison?)."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -24,18 +25,29 @@ PROBE_SECONDS = 10.0
 class Outlet:
     """One sink, by its name in the settings, open or not yet, up or down; `changed` is called when it goes down or comes up.
 
+    `confirmed_after_all` is told of each message, and the sink's name, that is confirmed when nobody waits for it any more, as
+    the process ends.
+
     Down begins with a SinkDownError, or when `SEVERAL` new events in a row got no confirmation; an event that fails again
     while it is parked has been counted before. It ends with the confirmation of any event.
     """
 
-    def __init__(self, name: str, sink: Sink, component: SinkComponent, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        name: str,
+        sink: Sink,
+        component: SinkComponent,
+        changed: Callable[[], None] = lambda: None,
+        confirmed_after_all: Callable[[str, str], None] = lambda _id, _sink: None,
+    ) -> None:
         self.name = name
         self._sink = sink
         self._component = component
         self._changed = changed
+        self._confirmed_after_all = confirmed_after_all
         self._opened = False
         self._without_confirmation: set[str] = set()
-        self._sends: set[asyncio.Task[Sequence[Outcome]]] = set()  # the event loop itself keeps no task alive
+        self._out: set[asyncio.Task[object]] = set()
         self._awaited = 0
         self.down = True
         """Whether it takes nothing at the moment, as far as is known; so too before it has been opened."""
@@ -44,6 +56,11 @@ class Outlet:
     def opened(self) -> bool:
         """Whether it has been opened successfully."""
         return self._opened
+
+    @property
+    def out(self) -> Collection[asyncio.Task[object]]:
+        """What will still bring an answer of the sink, waited for or not."""
+        return self._out
 
     @property
     def busy(self) -> bool:
@@ -56,11 +73,14 @@ class Outlet:
         `first` tells that these events have not been tried before. Raises SinkGoneError, and nothing else.
         """
         task = asyncio.create_task(self._send(deliveries, deadline))
-        self._sends.add(task)
-        task.add_done_callback(self._sends.discard)
+        self._keep(task)
         self._awaited += 1
         try:
             await asyncio.wait([task], timeout=max(0.0, give_up_at - asyncio.get_running_loop().time()))
+        except asyncio.CancelledError:
+            for index, delivery in enumerate(deliveries):
+                self._keep(asyncio.create_task(self._follow(task, index, delivery.event.id)))
+            raise
         finally:
             self._awaited -= 1
         if task.done():
@@ -74,6 +94,16 @@ class Outlet:
         if not answer.cancelled() and not answer.exception() and isinstance(answer.result(), Confirmed):
             self._component.confirmed += 1
             self.works()
+
+    async def _follow(self, send: asyncio.Task[Sequence[Outcome]], index: int, message_id: str) -> None:
+        """The process ends, and nobody else waits for the outcome of this event."""
+        with suppress(SinkGoneError):
+            if isinstance(await _late(send, index), Confirmed):
+                self._confirmed_after_all(message_id, self.name)
+
+    def _keep(self, task: asyncio.Task[object]) -> None:
+        self._out.add(task)  # the event loop itself keeps no task alive
+        task.add_done_callback(self._out.discard)
 
     async def _send(self, deliveries: Sequence[Delivery], deadline: float) -> Sequence[Outcome]:
         now = asyncio.get_running_loop().time

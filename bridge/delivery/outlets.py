@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from bridge.delivery.ledger import Ledger
 from bridge.delivery.outlet import Outlet, settled
@@ -14,6 +14,9 @@ from bridge.watch.facts import Facts
 
 MAX_TRIALS = 3
 """An event that was tried more often than this doesn't try a sink that is down: it may be what the sink chokes on."""
+
+SETTLE_SECONDS = 0.1
+"""What sinks have answered while they closed takes a few turns of the event loop to be known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,10 @@ class Outlets:
     """Every sink, by name. While any is down, who wants to send waits for a `turn`; `let_one_try` lets the first through."""
 
     def __init__(self, sinks: Mapping[str, Sink], facts: Facts, ledger: Ledger) -> None:
-        self._outlets = [Outlet(name, sink, facts.sinks[name], self._look_again) for name, sink in sinks.items()]
+        self._outlets = [
+            Outlet(name, sink, facts.sinks[name], self._look_again, self._confirmed_after_all) for name, sink in sinks.items()
+        ]
+        self._answers: set[Answer] = set()  # that are out
         self._ledger = ledger
         self._up = asyncio.Event()
         self._turns: dict[asyncio.Future[bool], int] = {}  # to how often its event has been tried
@@ -100,7 +106,14 @@ class Outlets:
             return self._final(message_id, settled_ones)
         if confirmed := [o.name for o, outcome in zip(self._outlets, outcomes, strict=True) if isinstance(outcome, Confirmed)]:
             self._ledger.remember(message_id, *confirmed)
-        return Pending(asyncio.ensure_future(self._later(message_id, outcomes)))
+        answer = asyncio.ensure_future(self._later(message_id, outcomes))
+        self._answers.add(answer)
+        answer.add_done_callback(self._answers.discard)
+        return Pending(answer)
+
+    def _confirmed_after_all(self, message_id: str, sink: str) -> None:
+        self._ledger.remember(message_id, sink)
+        self._ledger.share(message_id)
 
     async def _later(self, message_id: str, outcomes: Sequence[Outcome]) -> Confirmed | Condemned | Again:
         return self._final(message_id, [await settled(o) if isinstance(o, Unknown) else o for o in outcomes])
@@ -192,3 +205,6 @@ class Outlets:
     async def close(self, seconds: float) -> None:
         """Close all of them at once; see `Outlet.close`."""
         await asyncio.gather(*(outlet.close(seconds) for outlet in self._outlets))
+        out: list[asyncio.Future[Any]] = [*self._answers, *(task for outlet in self._outlets for task in outlet.out)]
+        if out:
+            await asyncio.wait(out, timeout=SETTLE_SECONDS)

@@ -32,7 +32,7 @@ MAX_ACKS = 16
 RETRY_FIRST_SECONDS, RETRY_CEILING_SECONDS = 1.0, 30.0
 ACK_FIRST_SECONDS, ACK_CEILING_SECONDS = 0.2, 5.0
 ACK_EVERY_SECONDS = 2.0
-"""What is confirmed waits no longer than this for the rest of its poll."""
+"""What one send has confirmed waits no longer than this for the sends after it."""
 ALONE_SECONDS = 30.0
 """What was confirmed beside the flow is acked alone when less than this is left of its lease."""
 SEVERAL_REFUSALS = 2
@@ -41,7 +41,12 @@ MAX_REFUSALS = 10_000
 BESIDE_OVERHEAD_BYTES = 4096
 """What an event that is seen through beside the flow costs besides its body: a task, and what it refers to."""
 
-Lane = deque[Delivery]
+
+class Lane(deque[Delivery]):
+    """Deliveries that must reach the sink one after the other."""
+
+    joined_bytes = 0
+    """What redeliveries have brought besides its head: no poll's room holds it."""
 
 
 class Pipeline:
@@ -127,6 +132,8 @@ class Pipeline:
             for key, lane in in_flow.items():
                 if self._in_flow.get(key) is lane:
                     del self._in_flow[key]
+                if lane.joined_bytes and self._beside.get(key) is not lane:
+                    self._let_go_of_joined(lane)
             await self._ack(confirmed)
         except asyncio.CancelledError:
             for lane in lanes:
@@ -165,8 +172,7 @@ class Pipeline:
         tries = 1
         while True:
             if isinstance(verdict, Pending):
-                await asyncio.wait([verdict.answer])
-                verdict = verdict.answer.result()
+                verdict = await self._answered(lane, verdict.answer)
             if isinstance(verdict, Condemned):
                 verdict = await self._condemned(lane, verdict, alone=trial or tries > 1)
             if isinstance(verdict, Again) and not await self._may_try_again(lane, backoff.pause(verdict.after), tries):
@@ -301,11 +307,27 @@ class Pipeline:
         if not under_way:
             return False
         if under_way[0].event.id == lane[0].event.id and lane[0].receipt:
-            self._leave(under_way, "expired", quiet=True)
-            under_way.extend(lane)
+            self._join(under_way, lane)
         else:  # the broker has given out more of a shard before the rest of it was acked, or a receipt can't be read
             self._leave(lane, "shard busy")
         return True
+
+    def _join(self, under_way: Lane, lane: Lane) -> None:
+        """A redelivery takes the place of the delivery that is under way; what follows its head needs room of its own."""
+        self._leave(under_way, "expired", quiet=True)
+        self._let_go_of_joined(under_way)
+        under_way.append(lane.popleft())
+        size = _size(lane)
+        if not self._room.fits_beside(size):
+            self._leave(lane, "no room")
+            return
+        self._room.take_beside(size)
+        under_way.joined_bytes = size
+        under_way.extend(lane)
+
+    def _let_go_of_joined(self, lane: Lane) -> None:
+        self._room.take_beside(-lane.joined_bytes)
+        lane.joined_bytes = 0
 
     async def _send(self, lanes: Sequence[Lane], *, first: bool) -> Sequence[Verdict]:
         """Send the heads of lanes, but for the damaged."""
@@ -337,7 +359,8 @@ class Pipeline:
         return delivery.expires_at - margin(lease, self._margin_seconds)
 
     def _see_through_beside(self, lane: Lane, verdict: Verdict, *, trial: bool = False) -> None:
-        size = sum(delivery.event.size + BESIDE_OVERHEAD_BYTES for delivery in lane)
+        self._let_go_of_joined(lane)
+        size = _size(lane)
         if not self._room.fits_beside(size):
             if isinstance(verdict, Pending):
                 self._remember_the_answer(lane[0].event.id, verdict.answer)
@@ -360,10 +383,20 @@ class Pipeline:
         if self._beside.get(key) is lane:
             del self._beside[key]
         self._room.take_beside(-size)
+        self._let_go_of_joined(lane)
         self._facts.beside -= 1
         self._beside_tasks.discard(task)
         if not self._beside_tasks:
             self._nothing_beside.set()
+
+    async def _answered(self, lane: Lane, answer: Answer) -> Verdict:
+        """Wait for an answer that is out. It is remembered though the process ends before: a closing sink may still give it."""
+        try:
+            await asyncio.wait([answer])
+        except asyncio.CancelledError:
+            self._remember_the_answer(lane[0].event.id, answer)
+            raise
+        return answer.result()
 
     def _remember_the_answer(self, message_id: str, answer: Answer) -> None:
         """Nobody has room to wait for it with its event; when the message comes again, it joins the answer."""
@@ -489,6 +522,11 @@ class Pipeline:
         for task in self._beside_tasks:
             task.cancel()
         self._leave_unacked(self._gathered)
+
+
+def _size(lane: Lane) -> int:
+    """What it takes of the room beside the flow, in bytes."""
+    return sum(delivery.event.size + BESIDE_OVERHEAD_BYTES for delivery in lane)
 
 
 _lease_end = attrgetter("expires_at")

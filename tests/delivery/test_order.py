@@ -218,3 +218,36 @@ def test_at_shutdown_what_a_slow_shard_has_confirmed_is_acked() -> None:
             assert len(w.acked) == len(w.sink.confirmed) > 5
 
     run(main())
+
+
+def test_what_joins_a_shard_that_waits_for_an_answer_takes_room_too() -> None:
+    """A sink that answers some shards and leaves others without an answer for longer than their leases."""
+    bound, body = 1 << 20, "x" * 60_000
+
+    def is_frozen(event: Event) -> bool:
+        return str(event.attributes["partitionkey"]).startswith("frozen")
+
+    async def main() -> None:
+        still_out = StillOut(is_frozen)
+        async with world(MemorySink(still_out), lease=60, rules=Rules(ordered=True, max_bytes=bound, wait_seconds=1)) as w:
+            for number in range(40):
+                w.source.publish("x", shard=f"frozen {number}")
+                w.source.publish("x", shard=f"flows {number}")  # so that the sink isn't taken to be down
+            await w.until(lambda: len(still_out.answers) == 40)
+            for number in range(40):
+                w.source.publish(*[body] * 15, shard=f"frozen {number}")
+            most = 0
+            for number in range(40, 240):
+                w.source.publish("x", shard=f"flows {number}")
+                await asyncio.sleep(1)
+                most = max(most, w.facts.counts.received - w.facts.counts.acked - w.facts.counts.left.total())
+            assert w.facts.counts.left["no room"] > 0
+            assert most * len(body) <= 1.2 * bound + 40 * len(body)  # a poll on its way, and the heads, which are small
+            w.sink.answer = lambda _: CONFIRMED
+            for answer in still_out.answers:
+                answer.set_result(CONFIRMED)
+            await w.until(lambda: w.backlog == 0, seconds=7200)
+            await w.until(lambda: w.facts.beside == 0)
+            assert w.room.fits_beside(bound // 2)  # nothing is held that nobody gave back
+
+    run(main())

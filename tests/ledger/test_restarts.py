@@ -63,6 +63,38 @@ def test_what_was_confirmed_when_the_process_ended_before_the_answer_to_its_ack_
     run(main())
 
 
+class AnswersAsItCloses(MemorySink):
+    """Flushes what it was given, as the sinks for Kafka and webhooks do."""
+
+    async def close(self) -> None:
+        await asyncio.sleep(0.5)
+        if isinstance(self.answer, StillOut):
+            for answer in self.answer.answers:
+                answer.set_result(CONFIRMED)
+        self.hold.set()
+        await super().close()
+
+
+@pytest.mark.parametrize("out", ["its answer", "its send"])
+def test_what_a_sink_confirms_while_it_closes_is_not_sent_again_by_the_next_process(out: str) -> None:
+    async def main() -> None:
+        broker, entries = a_broker(lease=300), Entries()
+        sink = AnswersAsItCloses(StillOut() if out == "its answer" else lambda _: CONFIRMED)
+        if out == "its send":
+            sink.hold.clear()
+        async with replica(broker, entries, sink) as before:
+            ids = before.source.publish("a", "b")
+            await before.until(lambda: before.sink.sent == ids)
+            before.engine.drain()
+            await before.running
+        assert entries == {ids[0]: {"memory"}, ids[1]: {"memory"}}
+        async with replica(broker, entries) as after:
+            await after.until(lambda: sorted(after.acked) == sorted(ids), seconds=900)
+            assert not after.sink.sent
+
+    run(main())
+
+
 def test_a_redelivery_that_goes_to_another_replica_is_acked_there() -> None:
     async def main() -> None:
         broker, entries = a_broker(), Entries()
