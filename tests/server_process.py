@@ -46,6 +46,11 @@ class ServerProcess(ABC):
             self._process = subprocess.Popen(
                 self.command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
             )
+        self.wait_until_it_answers()
+
+    def wait_until_it_answers(self) -> None:
+        """Raises RuntimeError, with what it said, when it ends or takes too long."""
+        assert self._process
         give_up = time.monotonic() + self.start_seconds
         while not self.answers():
             ended = self._process.poll() is not None

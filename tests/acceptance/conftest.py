@@ -1,3 +1,3 @@
-from kafka.conftest import kafka
+from kafka.conftest import kafka, kafka_of_this_worker
 
-__all__ = ["kafka"]
+__all__ = ["kafka", "kafka_of_this_worker"]

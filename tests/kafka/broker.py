@@ -103,10 +103,11 @@ class Broker(ServerProcess):
 
     def answers(self) -> bool:
         try:
-            topics = self.admin.list_topics(timeout=1).topics
+            known = self.admin.list_topics(timeout=1)
         except KafkaException:
             return False
-        return all(partition.leader >= 0 for topic in topics.values() for partition in topic.partitions.values())
+        partitions = [partition for topic in known.topics.values() for partition in topic.partitions.values()]
+        return bool(known.brokers) and all(partition.leader >= 0 for partition in partitions)
 
     def bytes_of(self, topic: str) -> int:
         """What the records of a topic take on disk."""
@@ -121,7 +122,7 @@ class Broker(ServerProcess):
     def create_topic(self, name: str, *, partitions: int = 1, **config: str) -> None:
         topic = NewTopic(name, partitions, 1, config={key.replace("_", "."): value for key, value in config.items()})
         self._create(topic)
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while not (known := self.admin.list_topics(name, timeout=5).topics[name]).partitions or any(
             partition.leader < 0 for partition in known.partitions.values()
         ):

@@ -8,13 +8,20 @@ from missing import skip_without
 
 
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[Broker]:
-    """One broker for each worker, started by the first test that wants it, and left running by whoever kills or freezes it."""
+def kafka_of_this_worker() -> Iterator[Broker]:
+    """Started by the first test that wants it, and left running by whoever kills or freezes it."""
     try:
         with running_broker() as broker:
             yield broker
     except KafkaMissingError as missing:
         skip_without(missing)
+
+
+@pytest.fixture
+def kafka(kafka_of_this_worker: Broker) -> Broker:
+    """It knows its partitions' leaders: who was frozen, or got no processor, is let in again a moment later."""
+    kafka_of_this_worker.wait_until_it_answers()
+    return kafka_of_this_worker
 
 
 @pytest.fixture

@@ -121,5 +121,6 @@ async def test_opening_is_bounded_while_kafka_is_frozen(kafka: Broker, topic: st
         with pytest.raises(SinkDownError, match="no answer in time"):
             await sink.open()
         assert time.monotonic() - began < 8.0
+    kafka.wait_until_it_answers()
     await sink.open()
     await sink.close()

@@ -3,11 +3,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from bridge.emulator.server import Emulator
-from kafka.conftest import kafka
+from kafka.conftest import kafka, kafka_of_this_worker
 from tracing.collector import Collector, collecting
 from webhook.conftest import receiver
 
-__all__ = ["kafka", "receiver"]
+__all__ = ["kafka", "kafka_of_this_worker", "receiver"]
 
 
 @pytest.fixture

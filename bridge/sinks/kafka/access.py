@@ -162,8 +162,9 @@ class Access:
             finally:
                 connection.close()
             said: list[type[BrokerResponseError]] = [for_code(error) for error, *_ in metadata.topics]
-            # aiokafka doesn't read that a token is rejected (RFC 7628, 3.2.2): the first request is what fails then.
-            if IllegalSaslStateError in said or not metadata.brokers:
+            # aiokafka doesn't read that a token is rejected (RFC 7628, 3.2.2): the first request is what fails then. Without
+            # tokens it is a broker that has just come up, or was frozen, who names none.
+            if IllegalSaslStateError in said or (self._tokens and not metadata.brokers):
                 raise IllegalSaslStateError
         except _NOT_LET_IN:
             if self._tokens:
