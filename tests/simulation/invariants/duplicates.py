@@ -155,6 +155,7 @@ class TheLedgerIsShared:
             if entry.sink in sinks and since < self._polled.get((entry.life, delivered), 0.0):
                 return f"{entry.life} sends {delivered} to {entry.sink}, which has confirmed it, as the ledger says"
             life, due = self._due.get(message, (entry.life, at))
-            if life != entry.life and due < at and life not in self._interrupted:
+            told = entry.sink in sinks  # when an ack fails again, it isn't told again
+            if life != entry.life and due < at and not told and life not in self._interrupted:
                 return f"{entry.life} sends {delivered}, as {life} has not told that it could not ack it"
         return None
