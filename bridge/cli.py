@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from bridge import __version__, sinks
 from bridge.environment import PREFIX, split_flags
 from bridge.errors import BridgeError, FixSettingsError
+from bridge.fast_loop import loop_factory
 from bridge.loading import boolean_or_not, load
 from bridge.settings import EmulatorSettings, PublishSettings, RunSettings
 from bridge.variables import is_secret, settings_of, shown
@@ -151,16 +152,8 @@ def _settings_lines(fields: Mapping[str, FieldInfo]) -> Iterator[str]:
 
 
 def _loop(main: Coroutine[Any, Any, None]) -> None:
-    """Run it on uvloop, which halves the cost of a poll, where that can be had.
-
-    The loop is not closed: that would wait for the thread that asks a name server, however long that takes to answer.
-    """
-    try:
-        import uvloop  # noqa: PLC0415 - not installed on Windows
-    except ImportError:
-        asyncio.Runner().run(main)
-    else:
-        asyncio.Runner(loop_factory=uvloop.new_event_loop).run(main)
+    """Run it. The loop is not closed: that would wait for the thread that asks a name server, however long that takes."""
+    asyncio.Runner(loop_factory=loop_factory()).run(main)
 
 
 # ---- commands --------------------------------------------------------------------------------------------------------

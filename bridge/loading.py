@@ -47,7 +47,8 @@ def load(
     chosen = _Chosen(values) if issubclass(model, RunSettings) else None
     full = chosen.model(model, mistakes) if chosen else model
     fields = settings_of(full)
-    mistakes += _misnamed(values, {**_everything_known(), **fields}, chosen)
+    known = _everything_known() | fields | (chosen.taken_from if chosen else {})
+    mistakes += _misnamed(values, known, chosen)
     tree = levels_of(full)
     inherited = {chosen.inherited(name): value for name, value in values.items()} if chosen else {}
     for name, value in {**inherited, **values}.items():
@@ -84,6 +85,8 @@ class _Chosen:
         self.sinks = sink_names(values["BRIDGE_SINK"].text if "BRIDGE_SINK" in values else "stdout")
         self.letters = values["BRIDGE_DEAD_LETTER__SINK"].text.strip() if "BRIDGE_DEAD_LETTER__SINK" in values else None
         self._destination: tuple[str, ...] = ()
+        self.taken_from: dict[str, FieldInfo] = {}
+        """What the sink of dead letters would read as a sink of events: settings that it may take over."""
 
     def model(self, model: type[S], mistakes: list[str]) -> type[S]:
         """The model with the settings of the chosen sinks; a name that no sink has becomes a mistake."""
@@ -97,6 +100,7 @@ class _Chosen:
             mistakes.append("BRIDGE_SINK names no sink")
         if self.letters and (sink := _find("BRIDGE_DEAD_LETTER__SINK", self.letters, mistakes)):
             self._destination = sink.destination
+            self.taken_from = settings_of(sink.Settings, f"{PREFIX}{self.letters.upper()}__")
             parts["dead_letter"] = _extended(DeadLetter, {self.letters: sink.Settings})
         return _extended(model, parts)
 
@@ -146,7 +150,7 @@ def _belongs_elsewhere(name: str, value: Value, chosen: _Chosen | None) -> bool:
     if section == "DEAD_LETTER" and chosen is None:  # this command has no dead letters
         section = rest.partition("__")[0]
     if levels:  # of a sink that isn't chosen
-        return not (chosen and section.lower() in chosen.sinks) and section.lower() in sinks.installed()
+        return not (chosen and section.lower() in (*chosen.sinks, chosen.letters)) and section.lower() in sinks.installed()
     # A Kubernetes Service that is named `bridge` injects BRIDGE_PORT and the like: without two underscores it isn't ours.
     return not value.given_by.startswith("the flag")
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from yarl import URL
 
 from bridge.emulator.faults import Faults
 from bridge.environment import PREFIX, Value
@@ -71,6 +72,10 @@ class Endpoint(Section):
         if re.search(r"[?#@\\\s]", value) or parts.path.strip("/"):
             raise ValueError("should be scheme and host alone, without path, query or user")
         _ = parts.port  # raises ValueError when it is no port
+        try:
+            (URL(value).host or "").encode("idna")
+        except ValueError:  # as UnicodeError is, for what no name server could be asked for
+            raise ValueError("should name a host that can exist") from None
         return value.rstrip("/")
 
     @field_validator("access_key_secret", "security_token")
@@ -150,7 +155,8 @@ class EventForm(Section):
 
     envelope: Literal["cloudevents", "body", "eventbridge"] = Field(
         default="cloudevents",
-        description="cloudevents; body, the body alone; or eventbridge, the shape that Alibaba Cloud EventBridge gives",
+        description="cloudevents; body, the body alone; or eventbridge, the shape that Alibaba Cloud EventBridge gives; dead "
+        "letters are always cloudevents, which tell why",
     )
     type: str = Field(default="com.aliyun.rocketmq.message", min_length=1, description="the CloudEvents type of every event")
     source: str | None = Field(default=None, description="the CloudEvents source; /rocketmq/<instance>/<topic> when not set")
@@ -188,6 +194,13 @@ class DeadLetter(Section):
         "taken from BRIDGE_<NAME>__…, but for where it goes",
     )
 
+    @field_validator("sink")
+    @classmethod
+    def _is_a_name(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("should name a sink, or not be set")
+        return value.strip() if value else value
+
 
 class LedgerSettings(Section):
     """Where it is shared what was confirmed and not yet acked."""
@@ -206,8 +219,11 @@ class LedgerSettings(Section):
         try:
             parts = urlsplit(value.get_secret_value())
             _ = parts.port
+            ended_too_soon = parts.fragment or "@" in parts.path + parts.query
         except ValueError:  # whose text may hold a piece of the password
-            raise ValueError("should be a URL, with / # ? @ : in user name and password percent-encoded") from None
+            parts, ended_too_soon = urlsplit(""), True
+        if ended_too_soon:
+            raise ValueError("should be a URL, with / # ? @ : in user name and password percent-encoded")
         if not (parts.path if parts.scheme == "unix" else parts.hostname and parts.scheme in ("redis", "rediss")):
             raise ValueError("should begin with redis:// or rediss:// and name a host, or with unix:// and name a socket")
         return value
@@ -235,6 +251,13 @@ class Management(Section):
         default=60, ge=5, le=3600, description="how often it is asked, with two calls; the account has 10 calls a second"
     )
     required: bool = Field(default=False, description="let /healthz fail while it says that the group is offline")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_a_host(cls, value: str | None) -> str | None:
+        if value and not urlsplit(value if "://" in value else f"//{value}").hostname:
+            raise ValueError("should name a host")
+        return value
 
     @field_validator("required")
     @classmethod

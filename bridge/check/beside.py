@@ -15,7 +15,7 @@ NO_MESSAGE = "not-a-message-id"
 
 
 async def use_ledger(settings: RunSettings) -> str:
-    """Read the entry of a message that doesn't exist, and clear it, which needs the rights that real ones need.
+    """Read, write and clear the entry of a message that doesn't exist, which needs the rights that real ones need.
 
     Raises TryAgainError, and FixSettingsError for a URL that can't be used.
     """
@@ -23,6 +23,7 @@ async def use_ledger(settings: RunSettings) -> str:
     assert store, "there is a URL"
     try:
         await store.read([NO_MESSAGE])
+        await store.write({NO_MESSAGE: frozenset({"check"})})
         await store.write({NO_MESSAGE: frozenset()})
     except TryAgainError as problem:
         raise TryAgainError(f"{problem}; see to the Redis of BRIDGE_LEDGER__REDIS_URL") from problem

@@ -8,9 +8,9 @@ from pydantic import BaseModel
 from bridge.environment import without_credentials
 from bridge.errors import BridgeError, SinkDownError
 from bridge.sinks import find
-from bridge.sinks.http import Http
+from bridge.sinks.http import Http, url_of
 from bridge.sinks.webhook import WebhookSink
-from bridge.sinks.webhook.settings import WebhookSettings, url_of
+from bridge.sinks.webhook.settings import WebhookSettings
 from bridge.sinks.webhook.tls import ReceiverTls
 
 CLOSE_SECONDS = 3.0

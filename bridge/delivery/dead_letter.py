@@ -6,7 +6,7 @@ from dataclasses import replace
 from enum import Enum
 
 from bridge.delivery.outlet import Outlet, settled
-from bridge.event import Event
+from bridge.event import CLOUDEVENTS, Event
 from bridge.sinks import Confirmed, Outcome, Sink, Unknown
 from bridge.source import Delivery
 from bridge.watch.facts import SinkComponent
@@ -64,4 +64,5 @@ def _letter(event: Event, reason: Reason, error: str, sink: str) -> Event:
     # An attribute holds no control characters (CloudEvents 1.0, String), and a sink's words may hold any.
     text = re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]", " ", error)[:MAX_ERROR_CHARACTERS]
     more = {"mqdeadreason": reason.value, "mqdeaderror": text, "mqdeadsink": sink}
-    return replace(event, attributes={**event.attributes, **{name: value for name, value in more.items() if value}})
+    attributes = {**event.attributes, **{name: value for name, value in more.items() if value}}
+    return replace(event, attributes=attributes, envelope=CLOUDEVENTS)  # the others don't tell why

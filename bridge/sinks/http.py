@@ -161,3 +161,24 @@ def _tls_alert(problem: BaseException | None) -> str | None:
             return found[1].strip() if found else None
         problem = problem.__cause__
     return None
+
+
+def url_of(text: str) -> URL:
+    """A URL as it is sent: one that is ASCII is taken literally, as signatures in a query break when it is rewritten."""
+    return URL(text, encoded=text.isascii())
+
+
+def plausible_url(value: str) -> str:
+    """The URL itself, for a setting. Raises ValueError, which never repeats it, when nothing could be sent there."""
+    if not re.fullmatch(r"(?i)https?://\S+", value):
+        raise ValueError("should begin with http:// or https:// and name a host, without spaces")
+    try:
+        url = url_of(value)
+        port = url.port
+    except ValueError:  # its text repeats the URL, user information and all
+        raise ValueError("should be a URL with a valid host and port") from None
+    if not url.host or port is None:
+        raise ValueError("should name a host")
+    if url.raw_fragment:
+        raise ValueError("should be without a fragment (#…), which is never sent")
+    return value

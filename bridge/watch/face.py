@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from bridge.errors import FixSettingsError
+from bridge.fast_loop import loop_factory
 from bridge.watch.event_loop import LOOK_SECONDS, StallWatch, stuck
 from bridge.watch.facts import Facts
 from bridge.watch.health import not_ready, report, unhealthy
@@ -70,7 +71,7 @@ class Face:
 
     def _run(self, listening: "Future[None]", watch: StallWatch) -> None:
         try:
-            with asyncio.Runner(loop_factory=_fast_loop()) as runner:
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
                 runner.run(self._serve(listening, watch))
         except BaseException as problem:
             if listening.done():
@@ -145,14 +146,6 @@ def _metrics(exposition: Exposition) -> Handler:
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     return handle
-
-
-def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop  # noqa: PLC0415 - not installed on Windows
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

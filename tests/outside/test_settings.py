@@ -259,6 +259,10 @@ def test_a_chosen_sink_reads_its_own_settings_and_hides_what_holds_a_secret(fold
         ("1.mqrest.cn-hangzhou.aliyuncs.com", "should begin with http:// or https:// and name a host"),
         ("tcp://h", "should begin with http:// or https:// and name a host"),
         ("https://", "should begin with http:// or https:// and name a host"),
+        ("http://a..b", "should name a host that can exist"),
+        (f"http://{'a' * 64}.b", "should name a host that can exist"),
+        ("http://é..com", "should name a host that can exist"),
+        ("http://[::1]x", "should name a host that can exist"),
         ("http://h/topics", "without path, query or user"),
         ("http://h?", "without path, query or user"),
         ("http://h#", "without path, query or user"),
@@ -285,6 +289,51 @@ def test_a_slash_at_the_endpoints_end_does_no_harm(folder: Path) -> None:
 def test_a_key_that_can_stand_in_no_header_is_a_mistake(folder: Path, name: str) -> None:
     (line,) = mistakes(folder, {name: "two\nlines"})
     assert line.startswith(f"{name}: what is given, given by the environment: should be one word")
+
+
+KAFKA = {"BRIDGE_SINK": "kafka", "BRIDGE_KAFKA__TOPIC": "orders", "BRIDGE_KAFKA__BOOTSTRAP_SERVERS": "h:9092"}
+OAUTHBEARER = {
+    "BRIDGE_KAFKA__SECURITY_PROTOCOL": "SASL_SSL",
+    "BRIDGE_KAFKA__SASL_MECHANISM": "OAUTHBEARER",
+    "BRIDGE_KAFKA__SASL_OAUTHBEARER_CLIENT_ID": "id",
+    "BRIDGE_KAFKA__SASL_OAUTHBEARER_CLIENT_SECRET": "secret",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("BRIDGE_KAFKA__BOOTSTRAP_SERVERS", "h:abc", "should be host:port"),
+        ("BRIDGE_KAFKA__BOOTSTRAP_SERVERS", "h:9092,h:99999", "should be host:port"),
+        ("BRIDGE_KAFKA__BOOTSTRAP_SERVERS", "[::1", "should be host:port"),
+        ("BRIDGE_KAFKA__REQUEST_TIMEOUT_MS", "9999999999", "should be less than"),
+        ("BRIDGE_KAFKA__SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL", "http://h:99999/", "a valid host and port"),
+        ("BRIDGE_MANAGEMENT__ENDPOINT", "[::1", "Invalid IPv6 URL"),
+        ("BRIDGE_DEAD_LETTER__SINK", " ", "should name a sink, or not be set"),
+        ("BRIDGE_LEDGER__REDIS_URL", "redis://user:12#S3CRET@h:6379/0", "percent-encoded"),
+    ],
+)
+def test_what_could_not_be_used_when_it_is_needed_is_a_mistake_at_the_start(
+    folder: Path, name: str, value: str, says: str
+) -> None:
+    oauthbearer = OAUTHBEARER if "OAUTHBEARER" in name else {}
+    (line,) = mistakes(folder, {**KAFKA, **oauthbearer, name: value})
+    assert line.startswith(f"{name}: ")
+    assert says in line
+    assert "S3CRET" not in line
+
+
+def test_the_name_of_the_sink_of_dead_letters_is_taken_without_blanks(folder: Path) -> None:
+    given = {"BRIDGE_DEAD_LETTER__SINK": "webhook ", "BRIDGE_DEAD_LETTER__WEBHOOK__URL": "http://h/"}
+    assert loaded(folder, given).settings.dead_letter.sink == "webhook"
+
+
+def test_a_misspelt_setting_that_the_sink_of_dead_letters_would_take_over_is_a_mistake(folder: Path) -> None:
+    letters = {"BRIDGE_DEAD_LETTER__SINK": "kafka", "BRIDGE_DEAD_LETTER__KAFKA__TOPIC": "letters"}
+    given = {**KAFKA, **letters, "BRIDGE_SINK": "stdout"}
+    loaded(folder, given)
+    (line,) = mistakes(folder, {**given, "BRIDGE_KAFKA__COMPRESSOIN": "gzip"})
+    assert line.endswith("did you mean BRIDGE_KAFKA__COMPRESSION?")
 
 
 def test_an_overlong_request_line_is_named_with_the_other_mistakes(folder: Path) -> None:

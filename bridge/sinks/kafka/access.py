@@ -24,11 +24,13 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, fi
 from yarl import URL
 
 from bridge.errors import BridgeError, FixSettingsError, SinkDownError
+from bridge.sinks.http import plausible_url
 from bridge.sinks.oauth2 import Client, Tokens
 from bridge.sinks.tls import show, trusting
 
 CHECK_SECONDS = 5.0
 """How long the brokers that the settings name may take, all together, to answer a check."""
+MAX_PORT = 65_535
 TOKEN_LIFE_SECONDS = 300.0
 """How long a token is taken to hold whose endpoint doesn't say: aiokafka doesn't tell that a broker has rejected one."""
 
@@ -45,7 +47,10 @@ class AccessSettings(BaseModel):
     )
     client_id: str = Field(default="rocketmq-bridge", description="the name of this client in the brokers' logs and quotas")
     request_timeout_ms: int = Field(
-        default=30_000, ge=1000, description="milliseconds that a broker may take to answer before it is asked again"
+        default=30_000,
+        ge=1000,
+        le=3_600_000,
+        description="milliseconds that a broker may take to answer before it is asked again",
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         default="PLAINTEXT", description="what the brokers' listener speaks: PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"
@@ -68,6 +73,22 @@ class AccessSettings(BaseModel):
     ssl_keyfile: Path | None = Field(default=None, description="a PEM file with its key, where that is another file")
     ssl_key_password: SecretStr | None = Field(default=None, description="the password of that key")
     ssl_check_hostname: bool = Field(default=True, description="whether a broker's certificate must be made out to its name")
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _are_hosts_and_ports(cls, value: str) -> str:
+        try:
+            ports = [port for _, port, _ in collect_hosts(value)]
+        except ValueError:
+            ports = [-1]
+        if not all(0 < port <= MAX_PORT for port in ports):
+            raise ValueError("should be host:port, several with commas; an IPv6 address stands in brackets")
+        return value
+
+    @field_validator("sasl_oauthbearer_token_endpoint_url")
+    @classmethod
+    def _is_a_url(cls, value: str | None) -> str | None:
+        return value and plausible_url(value)
 
     @field_validator("ssl_cafile", "ssl_certfile", "ssl_keyfile")
     @classmethod

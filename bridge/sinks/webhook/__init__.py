@@ -16,12 +16,12 @@ from bridge.environment import without_credentials
 from bridge.errors import SinkDownError, TryAgainError
 from bridge.event import Event
 from bridge.sinks import Again, Outcome, ProbedSink, Refused
-from bridge.sinks.http import Answer, Http
+from bridge.sinks.http import Answer, Http, url_of
 from bridge.sinks.sending import Pending, Sending, Settled, settle
 from bridge.sinks.webhook.answers import outcome_of
 from bridge.sinks.webhook.authorization import authorization_of
 from bridge.sinks.webhook.binding import Written, groups, written
-from bridge.sinks.webhook.settings import WebhookSettings, url_of
+from bridge.sinks.webhook.settings import WebhookSettings
 from bridge.sinks.webhook.signing import Signer, keys_of
 from bridge.sinks.webhook.tls import ReceiverTls
 

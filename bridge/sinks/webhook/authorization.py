@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from bridge.errors import SinkDownError
-from bridge.sinks.http import basic
+from bridge.sinks.http import basic, url_of
 from bridge.sinks.oauth2 import Client, Tokens
-from bridge.sinks.webhook.settings import WebhookSettings, url_of
+from bridge.sinks.webhook.settings import WebhookSettings
 
 UNTIL_REJECTED = math.inf
 """How long a token holds, in seconds, whose life isn't told: the receiver will say."""

@@ -8,24 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
-from yarl import URL
 
+from bridge.sinks.http import plausible_url, url_of
 from bridge.sinks.webhook.signing import keys_of
-
-
-def _is_a_url(value: str) -> str:
-    if not re.fullmatch(r"(?i)https?://\S+", value):
-        raise ValueError("should begin with http:// or https:// and name a host, without spaces")
-    try:
-        url = url_of(value)
-        port = url.port
-    except ValueError:  # its text repeats the URL, user information and all
-        raise ValueError("should be a URL with a valid host and port") from None
-    if not url.host or port is None:
-        raise ValueError("should name a host")
-    if url.raw_fragment:
-        raise ValueError("should be without a fragment (#…), which is never sent")
-    return value
 
 
 def _is_a_file(value: Path) -> Path:
@@ -45,7 +30,7 @@ def _is_decodable(value: SecretStr) -> SecretStr:
     return value
 
 
-Url = Annotated[str, AfterValidator(_is_a_url)]
+Url = Annotated[str, AfterValidator(plausible_url)]
 File = Annotated[Path, AfterValidator(_is_a_file)]
 Word = Annotated[SecretStr, AfterValidator(_is_one_word)]
 
@@ -163,11 +148,6 @@ class WebhookSettings(BaseModel):
         if self.client_cert_file and url_of(self.url).scheme != "https":
             raise ValueError("CLIENT_CERT_FILE is set, but URL begins with http://: only https:// shows a certificate")
         return self
-
-
-def url_of(text: str) -> URL:
-    """A URL as it is sent: one that is ASCII is taken literally, as signatures in a query break when it is rewritten."""
-    return URL(text, encoded=text.isascii())
 
 
 def _read_headers(text: str) -> dict[str, str]:
