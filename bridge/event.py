@@ -100,7 +100,7 @@ class Event:
         """The event as a whole, in its envelope: for CloudEvents, one JSON object.
 
         A JSON body keeps its own line breaks; whoever writes one event a line turns CR and LF into spaces, which in valid JSON
-        stand only between tokens.
+        stand only between tokens. Only the envelope `body` can give what is no JSON, as `media_type` tells.
         """
         return self.envelope.write(self)
 

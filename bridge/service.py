@@ -84,7 +84,7 @@ class Service:
         source: Source = RocketMQSource(
             self._client,
             subscription(settings),
-            conversion(settings),
+            conversion(settings, on_mismatch=self.facts.body_differs),
             clock=clock,
             monotonic=asyncio.get_running_loop().time,
             wall_clock=time.time,
@@ -313,8 +313,8 @@ def _account_and_region(endpoint: str) -> tuple[str | None, str | None]:
     return (named[1], named[2]) if named else (None, None)
 
 
-def conversion(settings: RunSettings) -> Conversion:
-    """How the settings have messages become events."""
+def conversion(settings: RunSettings, *, on_mismatch: Callable[[str], None] = lambda _: None) -> Conversion:
+    """How the settings have messages become events; `on_mismatch` as `Conversion` has it."""
     rocketmq, event = settings.rocketmq, settings.event
     place = f"{rocketmq.instance_id}/{rocketmq.topic}" if rocketmq.instance_id else rocketmq.topic
     account, region = _account_and_region(rocketmq.endpoint)
@@ -332,4 +332,5 @@ def conversion(settings: RunSettings) -> Conversion:
         envelope=ENVELOPES[event.envelope],
         data=event.data,
         strict_md5=event.strict_md5,
+        on_mismatch=on_mismatch,
     )

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from hashlib import md5
 from typing import Literal
@@ -37,7 +38,8 @@ class Conversion:
     """Makes events of messages; what is the same for all of them is worked out once, here.
 
     `data` says how bodies are carried: `auto` as JSON where they are a JSON object or array and as text otherwise, `text`, or
-    `base64`. With `strict_md5`, a body whose MD5 differs from the service's is damage; without, it is delivered and marked.
+    `base64`. With `strict_md5`, a body whose MD5 differs from the service's is damage; without, it is delivered and marked, and
+    `on_mismatch` is told its message id.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Conversion:
         envelope: Envelope = CLOUDEVENTS,
         data: Literal["auto", "text", "base64"] = "auto",
         strict_md5: bool = False,
+        on_mismatch: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._fixed: dict[str, dict[str, str | int]] = {
             content_type: {
@@ -64,6 +67,7 @@ class Conversion:
         self._envelope = envelope
         self._data = data
         self._strict_md5 = strict_md5
+        self._on_mismatch = on_mismatch
 
     def event(self, message: Message) -> Event:
         """The event of one delivery. Raises ValueError, with the reason, for a message that can't be carried at all."""
@@ -81,6 +85,7 @@ class Conversion:
             attributes["mqfirstconsumetime"] = first
         if not matches:
             attributes["mqbodymd5"] = "mismatch"
+            self._on_mismatch(message.message_id)
         if message.properties or message.tag:
             _add_properties(attributes, message)
         return Event(

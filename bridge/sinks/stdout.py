@@ -10,12 +10,14 @@ import os
 import select
 import sys
 import threading
+from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TypeVar
 
+import orjson
 from pydantic import BaseModel, ConfigDict
 
 from bridge.errors import FixSettingsError, SinkGoneError
@@ -67,8 +69,7 @@ class StdoutSink(Sink):
         loop = asyncio.get_running_loop()
         if loop.time() >= deadline:
             return [Again("too late to begin with it")] * len(events)
-        # A raw line break can only come from a JSON body, where it stands between tokens.
-        lines = [event.structured().replace(b"\r", b" ").replace(b"\n", b" ") for event in events]
+        lines = [_line(event) for event in events]
         write = _Write(b"\n".join([*lines, b""]), loop.create_future())
         self._writes.put(write)
         await asyncio.wait([write.written], timeout=max(0.0, deadline - loop.time()))
@@ -113,6 +114,20 @@ class StdoutSink(Sink):
             except OSError as problem:
                 self._gone = SinkGoneError(f"writing to stdout: {problem.strerror}: the bridge ends")
                 return
+
+
+def _line(event: Event) -> bytes:
+    """The event without line breaks.
+
+    In JSON they can only stand between tokens, where spaces are as good. A body alone that is no JSON is written as a string of
+    JSON when it has any, and bytes in Base64.
+    """
+    written = event.structured()
+    if b"\n" not in written and b"\r" not in written:
+        return written
+    if "json" in event.media_type:
+        return written.replace(b"\r", b" ").replace(b"\n", b" ")
+    return orjson.dumps(event.body if isinstance(event.body, str) else b64encode(event.body).decode())
 
 
 def _settle(future: "asyncio.Future[T]", result: T) -> None:

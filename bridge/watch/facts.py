@@ -139,6 +139,8 @@ class Counts:
     """What the service bills for the messages it has delivered, as `bridge.rocketmq.billing.units` estimates it."""
     received: int = 0
     damaged: int = 0
+    mismatched: int = 0
+    """Delivered although the MD5 of their body is not the one that the service sent."""
     confirmed: int = 0
     refused: int = 0
     retried: int = 0
@@ -183,6 +185,7 @@ class Facts:
 
     tracing: Component | None = None
     """How exporting spans goes, where there are any."""
+    _mismatch_logged_at = -math.inf
     on_left: Callable[[str, str], None] | None = None
     """Told of each message that is left to the broker: its receipt, and why."""
 
@@ -285,6 +288,13 @@ class Facts:
     def throughput(self) -> Throughput | None:
         """How much has gone through lately; None in the first moments."""
         return self.history.throughput(at=self.monotonic(), received=self.counts.received, acked=self.counts.acked)
+
+    def body_differs(self, message_id: str) -> None:
+        """The MD5 of a body is not the one that the service sent: logged once a minute at most, as it may be so of all."""
+        self.counts.mismatched += 1
+        if self.monotonic() >= self._mismatch_logged_at + REPEAT_SECONDS:
+            self._mismatch_logged_at = self.monotonic()
+            log.warning("body with another MD5 than sent", message_id=message_id, messages=self.counts.mismatched)
 
     def left(self, why: str, *, receipt: str, in_seconds: float) -> None:
         """A message was left to the broker, which delivers it again in so many seconds."""

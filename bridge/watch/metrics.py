@@ -125,6 +125,11 @@ METRICS = (
     ),
     _counter("bridge_messages_damaged_total", "Messages that could not be read.", lambda facts: facts.counts.damaged),
     _counter(
+        "bridge_messages_mismatched_total",
+        "Messages delivered although the MD5 of their body is not the one that the service sent; they are marked mqbodymd5.",
+        lambda facts: facts.counts.mismatched,
+    ),
+    _counter(
         "bridge_messages_delivered_total",
         "Events that a sink has confirmed.",
         lambda facts: {name: sink.confirmed for name, sink in facts.sinks.items()},

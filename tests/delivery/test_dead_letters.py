@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from bridge.delivery.engine import Rules
 from bridge.errors import SinkDownError
-from bridge.event import Event
+from bridge.event import ENVELOPES, Event
 from bridge.sinks import CONFIRMED, Again, Outcome, Refused
 from bridge.source import Batch
 from bridge.testing import MemorySink
@@ -33,6 +33,25 @@ def test_a_refused_event_is_buried_with_its_reason_and_acked_and_the_flow_is_und
             assert letter.attributes["mqdeadsink"] == "memory"
             assert w.sink.sent.count(ids[1]) == 1
             assert w.facts.counts.dead_letters == {"refused": 1}
+
+    run(main())
+
+
+def test_a_dead_letter_tells_why_whatever_the_envelope() -> None:
+    async def main() -> None:
+        letters = MemorySink()
+        async with world(MemorySink(picky), dead_letters=letters) as w:
+            receive = w.source.receive
+
+            async def bodies_alone(max_messages: int, wait_seconds: int) -> Batch:
+                batch = await receive(max_messages, wait_seconds)
+                bare = [replace(d, event=replace(d.event, envelope=ENVELOPES["body"])) for d in batch.deliveries]
+                return replace(batch, deliveries=bare)
+
+            w.source.receive = bodies_alone  # type: ignore[method-assign]
+            w.source.publish("bad")
+            await w.until(lambda: len(letters.confirmed) == 1, seconds=60)
+            assert b'"mqdeadreason":"refused"' in letters.confirmed[0].structured()
 
     run(main())
 

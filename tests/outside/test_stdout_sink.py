@@ -5,14 +5,14 @@ import struct
 import termios
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import orjson
 import pytest
 
 from bridge.errors import SinkGoneError
-from bridge.event import CLOUDEVENTS, JSON, TEXT, DataForm, Event, Origin
+from bridge.event import BYTES, CLOUDEVENTS, ENVELOPES, JSON, TEXT, DataForm, Event, Origin
 from bridge.sinks import CONFIRMED, Again, Outcome, Unknown
 from bridge.sinks.stdout import CLOSE_SECONDS, StdoutSettings, StdoutSink
 from outside.waiting import until
@@ -22,8 +22,8 @@ SOON, NOW = 60.0, 0.0
 """Deadlines, in seconds from now: one that no test reaches, and one that is there."""
 
 
-def event(body: str, *, form: DataForm = DataForm.TEXT) -> Event:
-    content = JSON if form is DataForm.JSON else TEXT
+def event(body: str | bytes, *, form: DataForm = DataForm.TEXT) -> Event:
+    content = {DataForm.JSON: JSON, DataForm.TEXT: TEXT, DataForm.BASE64: BYTES}[form]
     attributes = {"specversion": "1.0", "source": "/s", "type": "t", "datacontenttype": content}
     return Event(
         id=f"{hash(body):X}",
@@ -106,6 +106,18 @@ async def test_an_event_is_one_line_and_keeps_its_bytes_but_for_line_breaks(pipe
     assert b"\r" not in json + text
     assert orjson.loads(text)["data"] == events[1].body
     assert end == b""
+
+
+async def test_a_body_alone_is_one_line_and_loses_nothing(pipe: Pipe) -> None:
+    written = [
+        (b"plain", event("plain")),
+        (b'"two\\r\\nlines"', event("two\r\nlines")),
+        (b'"/wo="', event(b"\xff\n", form=DataForm.BASE64)),
+        (b'{"a":  1}', event('{"a":\r\n1}', form=DataForm.JSON)),
+    ]
+    for line, one in written:
+        assert await pipe.send(replace(one, envelope=ENVELOPES["body"])) == [CONFIRMED]
+        assert await pipe.read(pipe.unread) == line + b"\n"
 
 
 async def test_an_event_is_confirmed_when_its_line_is_out_whole_and_not_before(pipe: Pipe) -> None:

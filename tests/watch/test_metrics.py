@@ -22,7 +22,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from bridge import __version__
 from bridge.delivery.dead_letter import Reason
 from bridge.errors import SinkDownError, TryAgainError
-from bridge.event import Event
+from bridge.event import Event, Origin
+from bridge.rocketmq.conversion import Conversion
 from bridge.sinks import CONFIRMED, Again, Outcome, Refused
 from bridge.source import Batch, Delivery, NotAcked
 from bridge.testing import MemorySink
@@ -33,6 +34,7 @@ from bridge.watch.health import report
 from bridge.watch.management import ManagementWatch
 from bridge.watch.metrics import METRICS, Exposition, Kind
 from ledger.replicas import GONE, Replica, a_broker, replica
+from rocketmq.documents import expected
 from worlds.virtual_time import run
 from worlds.world import StillOut, World, world
 
@@ -155,6 +157,13 @@ async def it_is_asked_who_is_connected(w: World) -> None:
         def close(self) -> None: ...
 
     await ManagementWatch(Answers(), w.facts, interval_seconds=60, rng=random.Random(1)).look()
+
+
+async def three_bodies_differ(w: World) -> None:
+    conversion = Conversion(origin=Origin(topic="t", group="g"), source="/t", type_="t", on_mismatch=w.facts.body_differs)
+    for _ in range(3):
+        event = conversion.event(replace(expected(), body_md5="0" * 32))
+        assert event.attributes["mqbodymd5"] == "mismatch"
 
 
 async def credentials_are_given_for_a_minute(w: World) -> None:
@@ -324,6 +333,7 @@ CASES = [
         'bridge_component_up{component="management"}': 1,
     }),
     Case(credentials_are_given_for_a_minute, {"bridge_credentials_remaining_seconds": pytest.approx(60)}),
+    Case(three_bodies_differ, {"bridge_messages_mismatched_total": 3}),
     Case(it_beats_for_ten_seconds, {"bridge_event_loop_lag_seconds_count": 40}),
     Case(it_stops_beating, {"bridge_event_loop_stuck_seconds": 1.5}),
     Case(

@@ -5,12 +5,14 @@ import time
 from pathlib import Path
 
 import pytest
+from structlog.testing import CapturingLogger
 
 from bridge import service
 from bridge.emulator.server import Emulator
 from bridge.rocketmq.credentials import Credentials
 from bridge.rocketmq.credentials.in_force import CredentialsInForce
 from bridge.testing import MemorySink
+from bridge.watch import facts
 from outside.command import GROUP, TOPIC
 from outside.test_health import running
 from outside.waiting import until
@@ -52,6 +54,20 @@ async def test_where_the_clocks_agree_latency_is_no_longer_than_it_took_whatever
         took = time.monotonic() - begun
         _, text = await probe.get("/metrics")
     assert 0 < parsed(text)[LATENCY] <= took + 20 * 0.001  # an instant of publishing is whole milliseconds
+
+
+async def test_bodies_with_another_md5_than_sent_are_counted_and_logged_once_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "log", logged := CapturingLogger())
+    async with Emulator() as emulator, running(emulator, tmp_path, sink=MemorySink()) as (_, probe):
+        emulator.faults.wrong_md5 = 1
+        for _ in range(3):
+            emulator.publish(TOPIC, "hello")
+        await until(lambda: emulator.broker.book(emulator.now(), TOPIC, GROUP).acked == 3)
+        _, text = await probe.get("/metrics")
+    assert parsed(text)[f"bridge_messages_mismatched_total{{{LABELS}}}"] == 3
+    assert [call.args for call in logged.calls if "MD5" in str(call.args)] == [("body with another MD5 than sent",)]
 
 
 def parsed(text: str) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """Promise 1: acked is what is confirmed, and nothing else."""
 
+import math
+
 from bridge.delivery.lease import margin
 from simulation import story
 from simulation.invariants.bounds import CLOCK_SECONDS, ROOM_FOR_ALL
@@ -52,6 +54,8 @@ class ConfirmedIsAcked(Confirmations):
         self._known_at: dict[tuple[str, Message], float] = {}
         self._received: dict[Delivered, float] = {}
         self._asked: set[Delivered] = set()
+        self._ordered = plan.rules.ordered
+        self._acks: dict[tuple[str, int], tuple[float, float]] = {}  # from when to when they were out
         self._excused: set[str] = set()
 
     def on_polled(self, at: float, entry: story.Polled) -> None:
@@ -63,8 +67,13 @@ class ConfirmedIsAcked(Confirmations):
         if not self._missing(entry.life, message):
             self._known_at.setdefault((entry.life, message), at)
 
-    def on_acking(self, _: float, entry: story.Acking) -> None:
+    def on_acking(self, at: float, entry: story.Acking) -> None:
         self._asked.update(entry.deliveries)
+        self._acks[entry.life, entry.call] = at, math.inf
+
+    def on_ackanswered(self, at: float, entry: story.AckAnswered) -> None:
+        begun, _ = self._acks[entry.life, entry.call]
+        self._acks[entry.life, entry.call] = begun, at
 
     def on_faulted(self, _: float, entry: story.Faulted) -> None:
         if entry.fault is Fault.SLOW:  # then the lease may look shorter than it is
@@ -95,4 +104,10 @@ class ConfirmedIsAcked(Confirmations):
         known_at = self._known_at.get((life, message))
         if known_at is None or max(known_at, self._received[delivered]) > lease_end - self._early:
             return None
+        if self._ordered and self._waited_for_an_ack(life, known_at, lease_end - self._early):
+            return None
         return f"{life} has never tried to ack {delivered}, although it was confirmed at {known_at:.3f}"
+
+    def _waited_for_an_ack(self, life: str, since: float, until: float) -> bool:
+        """A shard's confirmations are acked one request after the other, and a lost answer takes longer than a lease."""
+        return any(begun <= since and until <= answered for (of, _), (begun, answered) in self._acks.items() if of == life)
