@@ -38,7 +38,7 @@ from bridge.source import Source
 from bridge.variables import shown
 from bridge.watch.event_loop import beating
 from bridge.watch.face import Face
-from bridge.watch.facts import Component, Facts, instant
+from bridge.watch.facts import Facts, instant
 from bridge.watch.management import ManagementWatch
 from bridge.watch.page import Page
 
@@ -72,7 +72,7 @@ class Service:
         self.credentials = credentials_for(rocketmq)
         self.facts.credentials_expire_at = lambda: self.credentials.expires_at
         if self.credentials.can_change:
-            self.facts.credentials = self.credentials.component = Component("credentials")
+            self.facts.credentials = self.credentials.component = self.facts.component("credentials")
         # one more connection than pollers, for the acks of what is seen through beside the flow
         self._client = make_client(
             rocketmq,

@@ -40,13 +40,17 @@ class Status(Enum):
 class Component:
     """One thing that can be up or down: the broker's connection, a sink. Logs each change, and no repetition of an error.
 
-    Instants are seconds since the epoch.
+    Instants are seconds since the epoch; how long something lasts is told by `monotonic`, as the other clock may be set.
     """
 
-    def __init__(self, name: str, *, wall_clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, name: str, *, wall_clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self.name = name
         self.status = Status.STARTING
         self._wall_clock = wall_clock
+        self._monotonic = monotonic
+        self._changed_at = monotonic()
         self.since = wall_clock()
         self.last_ok: float | None = None
         self.last_error: str | None = None
@@ -63,36 +67,45 @@ class Component:
 
     def works(self) -> None:
         """It has just worked."""
-        now = self._wall_clock()
-        self.last_ok = now
+        self.last_ok = self._wall_clock()
         if self.status is Status.OK:
             return
         if self.status is Status.STARTING:
             log.info("connected", component=self.name)
         elif self._failure_logged:
-            log.warning("recovered", component=self.name, after_seconds=round(now - self.since, 1), errors=self.error_count)
+            log.warning("recovered", component=self.name, after_seconds=self._lasts_seconds, errors=self.error_count)
         self._failure_logged = False
-        self.status, self.since, self.error_count = Status.OK, now, 0
+        self._change(Status.OK)
+        self.error_count = 0
 
     def fails(self, error: str) -> None:
         """It has just failed, and `error` says what to do about it."""
-        now = self._wall_clock()
-        self.last_error, self.last_error_at = error, now
+        self.last_error, self.last_error_at = error, self._wall_clock()
         if self.status is not Status.FAILING:
-            self.status, self.since = Status.FAILING, now
+            self._change(Status.FAILING)
         self.error_count += 1
+        now = self._monotonic()
         if now - self._logged_at >= (REPEAT_SECONDS if self._failure_logged else FLAPPING_SECONDS):
             self._failure_logged = True
-            failing_for = round(now - self.since, 1)
-            log.error("failing", component=self.name, error=error, errors=self.error_count, failing_for_seconds=failing_for)
+            lasts = self._lasts_seconds
+            log.error("failing", component=self.name, error=error, errors=self.error_count, failing_for_seconds=lasts)
             self._logged_at = now
+
+    def _change(self, status: Status) -> None:
+        self.status, self.since, self._changed_at = status, self._wall_clock(), self._monotonic()
+
+    @property
+    def _lasts_seconds(self) -> float:
+        return round(self._monotonic() - self._changed_at, 1)
 
 
 class SinkComponent(Component):
     """A sink, and what has gone through it."""
 
-    def __init__(self, name: str, *, wall_clock: Callable[[], float] = time.time) -> None:
-        super().__init__(name, wall_clock=wall_clock)
+    def __init__(
+        self, name: str, *, wall_clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(name, wall_clock=wall_clock, monotonic=monotonic)
         self.confirmed = 0
         """Events that it has confirmed, however late."""
         self.send_seconds = Histogram(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -183,6 +196,8 @@ class Counts:
 class Facts:
     """All of it."""
 
+    offline_fails_health = False
+    """Whether `/healthz` fails while the management API says that the group is offline."""
     tracing: Component | None = None
     """How exporting spans goes, where there are any."""
     _mismatch_logged_at = -math.inf
@@ -203,11 +218,12 @@ class Facts:
         """The clock of the event loop, as far as any thread can read it."""
         self.started_at = wall_clock()
         self.phase = Phase.STARTING
-        self.rocketmq = Component("rocketmq", wall_clock=wall_clock)
-        self.acks = Component("rocketmq acks", wall_clock=wall_clock)
-        self.sinks = {name: SinkComponent(f"sink {name}", wall_clock=wall_clock) for name in sinks}
-        self.dead_letter = SinkComponent("dead_letter", wall_clock=wall_clock) if dead_letters else None
-        self.ledger = Component("ledger", wall_clock=wall_clock) if shared_ledger else None
+        self.rocketmq = self.component("rocketmq")
+        self.acks = self.component("rocketmq acks")
+        clocks = {"wall_clock": wall_clock, "monotonic": monotonic}
+        self.sinks = {name: SinkComponent(f"sink {name}", **clocks) for name in sinks}
+        self.dead_letter = SinkComponent("dead_letter", **clocks) if dead_letters else None
+        self.ledger = self.component("ledger") if shared_ledger else None
         self.credentials: Component | None = None
         """How looking for new credentials goes, where there may be new ones."""
         self.credentials_expire_at: Callable[[], float | None] = lambda: None
@@ -216,8 +232,6 @@ class Facts:
         """How asking the management API goes, where it is asked."""
         self.consumer = Consumer()
         """What the management API says; replaced as a whole."""
-        self.offline_fails_health = False
-        """Whether `/healthz` fails while it says that the group is offline."""
         self.counts = Counts()
         self.pollers = 0
         """How many pollers there are: one when idle."""
@@ -251,6 +265,10 @@ class Facts:
         """How long the last delivery was ours when it came."""
         self.left_until: float | None = None
         """When the last message that was left to the broker comes again at the latest, in seconds since the epoch."""
+
+    def component(self, name: str) -> Component:
+        """One more that can be up or down, by the same clocks."""
+        return Component(name, wall_clock=self.wall_clock, monotonic=self.monotonic)
 
     @property
     def components(self) -> list[Component]:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from bridge.errors import BridgeError, ThrottledError
 from bridge.watch.consumer import Backlog, Consumer, ConsumerStatus, Listed
-from bridge.watch.facts import Component, Facts
+from bridge.watch.facts import Facts
 
 FIRST_SECONDS = 5.0
 """Until when, at the latest, the first look comes; a tenth of the interval where that is less."""
@@ -39,7 +39,7 @@ class ManagementWatch:
     def __init__(self, asked: Asked, facts: Facts, *, interval_seconds: float, rng: random.Random) -> None:
         self._asked = asked
         self._facts = facts
-        self._component = facts.management = Component("management", wall_clock=facts.wall_clock)
+        self._component = facts.management = facts.component("management")
         facts.consumer = Consumer(status=ConsumerStatus.UNKNOWN, reason="nobody has asked yet")
         self._interval = interval_seconds
         self._rng = rng

@@ -26,7 +26,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from bridge.event import Event
 from bridge.sinks import Again, Confirmed, Outcome, ProbedSink, Refused, Sink, Unknown
 from bridge.source import Batch, Delivery, NotAcked, Source
-from bridge.watch.facts import Component, Facts
+from bridge.watch.facts import Facts
 from bridge.watch.otlp import Otlp
 
 Attributes = dict[str, str | int]
@@ -42,7 +42,7 @@ class Tracing:
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
-        self._component = facts.tracing = Component("tracing", wall_clock=facts.wall_clock)
+        self._component = facts.tracing = facts.component("tracing")
         self._tracer: Tracer = NoOpTracer()
         self._source: TracedSource | None = None
 

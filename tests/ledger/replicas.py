@@ -91,7 +91,7 @@ async def replica(
     source, sink = BrokerSource(broker, ordered=rules.ordered), sink or MemorySink()
     sinks = {MEMORY: sink, **(others or {})}
     now = asyncio.get_running_loop().time
-    facts = Facts(sinks, dead_letters=dead_letters is not None, shared_ledger=True, wall_clock=now)
+    facts = Facts(sinks, dead_letters=dead_letters is not None, shared_ledger=True, wall_clock=now, monotonic=now)
     letters = DeadLetters(MEMORY, dead_letters, facts.dead_letter) if dead_letters and facts.dead_letter else None
     memory = MemoryStore({} if entries is None else entries)
     used = store or (None if entries is None else memory)

@@ -52,7 +52,7 @@ def _given(answer: A | BridgeError) -> A:
 
 
 def watch_over(service: Service, *, seed: int = 7, interval: float = 60.0) -> tuple[ManagementWatch, Facts]:
-    facts = Facts(["stdout"], wall_clock=asyncio.get_running_loop().time)
+    facts = Facts(["stdout"], wall_clock=asyncio.get_running_loop().time, monotonic=asyncio.get_running_loop().time)
     return ManagementWatch(service, facts, interval_seconds=interval, rng=random.Random(seed)), facts
 
 

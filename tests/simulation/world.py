@@ -90,7 +90,13 @@ class Life:
         world, plan = self._world, self._world.plan
         rng = random.Random(f"{world.seed} {self.name}")
         loop = world.loop
-        facts = Facts(plan.sinks, dead_letters=plan.dead_letters, shared_ledger=plan.shared_ledger, wall_clock=self._wall_clock)
+        facts = Facts(
+            plan.sinks,
+            dead_letters=plan.dead_letters,
+            shared_ledger=plan.shared_ledger,
+            wall_clock=self._wall_clock,
+            monotonic=loop.time,
+        )
         clock = BrokerClock()
         line = Line(
             self.name,

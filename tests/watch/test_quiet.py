@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from structlog.testing import CapturingLogger
+
+from bridge.watch import facts
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -26,3 +29,18 @@ def test_ten_healthy_minutes_log_nothing_and_an_outage_of_ten_fewer_than_15_line
     assert outage[0]["event"] == "failing"
     assert outage[-1]["after_seconds"] == pytest.approx(600, abs=60)
     assert lines[over + 1 :] == []
+
+
+def test_an_outage_is_logged_though_the_wall_clock_was_set_back_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts, "log", logged := CapturingLogger())
+    wall, now = [1_700_000_000.0], [0.0]
+    component = facts.Component("sink", wall_clock=lambda: wall[0], monotonic=lambda: now[0])
+    component.fails("gone")
+    component.works()
+    wall[0] -= 6 * 3600
+    now[0] += 3600
+    component.fails("gone again")
+    now[0] += 90
+    component.works()
+    said = [(call.args[0], call.kwargs.get("after_seconds")) for call in logged.calls]
+    assert said == [("failing", None), ("recovered", 0.0), ("failing", None), ("recovered", 90.0)]

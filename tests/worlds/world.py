@@ -160,7 +160,8 @@ async def world(
     broker = Broker(rng=rng, invisible=milliseconds, ordered_invisible=milliseconds, max_retries=max_retries)
     source, sink = BrokerSource(broker, ordered=rules.ordered), sink or MemorySink()
     sinks = {MEMORY: sink, **(others or {})}
-    facts = Facts(sinks, dead_letters=dead_letters is not None, wall_clock=asyncio.get_running_loop().time)
+    now = asyncio.get_running_loop().time
+    facts = Facts(sinks, dead_letters=dead_letters is not None, wall_clock=now, monotonic=now)
     letters = DeadLetters(MEMORY, dead_letters, facts.dead_letter) if dead_letters and facts.dead_letter else None
     engine = Engine(source, sinks, facts, rules, dead_letters=letters, rng=rng)
     async with asyncio.TaskGroup() as tasks:
