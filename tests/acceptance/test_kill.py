@@ -4,6 +4,8 @@ import asyncio
 import random
 from pathlib import Path
 
+import pytest
+
 from acceptance.processes import GROUP, TOPIC, bridge, environment, events, until
 from bridge.emulator.books import GroupBook
 from bridge.emulator.server import Emulator
@@ -11,6 +13,7 @@ from bridge.emulator.server import Emulator
 MESSAGES, KILLS, LEASE_SECONDS = 20_000, 5, 3.0
 
 
+@pytest.mark.timeout(300)  # it starts six processes, and each of its waits has a bound of its own
 async def test_kill_9_loses_nothing_and_nothing_unprinted_was_acked(tmp_path: Path) -> None:
     rng = random.Random()
     out = tmp_path / "out"

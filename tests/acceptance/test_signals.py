@@ -1,11 +1,23 @@
 """Promise 8, with real signals."""
 
-import asyncio
 import signal
 from pathlib import Path
 
-from acceptance.processes import GROUP, TOPIC, bridge, environment, events, until
+from acceptance.processes import GROUP, TOPIC, Running, bridge, environment, events, get, until
 from bridge.emulator.server import Emulator
+
+END_SECONDS = 20.0
+"""Less than what is left of a poll of 30 s that was out a moment ago: who ends within it hasn't waited for the poll."""
+
+
+async def drains(running: Running) -> None:
+    """Wait until it has heard a SIGTERM."""
+    url = f"http://127.0.0.1:{await running.port()}/readyz"
+
+    async def says() -> bool:
+        return await get(url) == (503, "draining\n")
+
+    await until(says, seconds=5)
 
 
 async def test_sigterm_in_a_long_poll_lets_it_come_back_and_delivers_and_acks_what_it_brings(tmp_path: Path) -> None:
@@ -15,10 +27,10 @@ async def test_sigterm_in_a_long_poll_lets_it_come_back_and_delivers_and_acks_wh
             async with bridge("run", env=environment(emulator.url), stdout=stdout) as running:
                 await until(lambda: emulator.open_polls() == 1)
                 running.process.terminate()
-                await asyncio.sleep(0.2)
+                await drains(running)
                 assert running.process.returncode is None
                 ids = [emulator.publish(TOPIC, f"late {number}").message_id for number in range(3)]
-                assert await running.end(seconds=10) == 0
+                assert await running.end(seconds=END_SECONDS) == 0
         assert emulator.open_polls() == 0
         group = emulator.broker.group_ids(emulator.now(), TOPIC, GROUP)
         printed = [event["id"] for event in events(out)]
@@ -34,7 +46,7 @@ async def test_sigint_ends_at_once_and_says_what_may_come_again_and_when() -> No
         await until(lambda: emulator.broker.book(emulator.now(), TOPIC, GROUP).acked == 1)
         await until(lambda: emulator.open_polls() == 1)
         running.process.send_signal(signal.SIGINT)
-        assert await running.end(seconds=3) == 0
+        assert await running.end(seconds=END_SECONDS) == 0
         said = await running.event("stopped")
         assert said["polls_cut"] == 1
         assert said["comes_again_by"].endswith("Z")
@@ -44,6 +56,6 @@ async def test_a_second_sigterm_cuts_the_poll() -> None:
     async with Emulator() as emulator, bridge("run", env=environment(emulator.url)) as running:
         await until(lambda: emulator.open_polls() == 1)
         running.process.terminate()
-        await asyncio.sleep(0.2)
+        await drains(running)
         running.process.terminate()
-        assert await running.end(seconds=3) == 0
+        assert await running.end(seconds=END_SECONDS) == 0

@@ -35,7 +35,7 @@ def assert_balanced(stage: Stage, findings: Findings, story: list[str]) -> None:
 async def test_after_misfortunes_of_every_kind_the_books_balance(kafka: Broker, redis: RedisServer) -> None:
     story: list[str] = []
     rng = random.Random(12070)
-    terms = Terms(lease_seconds=3.0)
+    terms = Terms()
     async with staged(terms, kafka, redis, story.append) as stage:
         plan = schedule(
             rng, seconds=6.0, pause_seconds=0.4, lease_seconds=terms.lease_seconds, victims=stage.victims, ordered=terms.ordered
@@ -48,7 +48,7 @@ async def test_after_misfortunes_of_every_kind_the_books_balance(kafka: Broker, 
 async def test_in_order_nothing_overtakes_whatever_happens(kafka: Broker, redis: RedisServer) -> None:
     story: list[str] = []
     rng = random.Random(13165)
-    terms = Terms(ordered=True, wires=False, lease_seconds=3.0)
+    terms = Terms(ordered=True, wires=False)
     async with staged(terms, kafka, redis, story.append) as stage:
         plan = schedule(
             rng, seconds=4.0, pause_seconds=0.4, lease_seconds=terms.lease_seconds, victims=stage.victims, ordered=terms.ordered
@@ -62,7 +62,7 @@ async def test_bridges_that_are_killed_or_told_to_end_under_load_lose_nothing_an
 ) -> None:
     story: list[str] = []
     rng = random.Random(0)
-    async with staged(Terms(wires=False, webhook=False, lease_seconds=3.0), kafka, redis, story.append) as stage:
+    async with staged(Terms(wires=False, webhook=False), kafka, redis, story.append) as stage:
         replicas = [replica.name for replica in stage.replicas]
         plan = ends_of_processes(rng, kills=3, terms=3, replicas=replicas)
         findings = await play(stage, plan, Load(rate=500), rng, patience_seconds=PATIENCE_SECONDS)

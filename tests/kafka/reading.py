@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from kafka.broker import Broker
 
-READ_SECONDS = 30.0
+READ_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)

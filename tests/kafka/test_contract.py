@@ -44,8 +44,9 @@ class KafkaRig(Rig):
         self._broker.thaw()
 
 
+@pytest.mark.timeout(300)
 class TestKafka(SinkContract):
-    patience_seconds = 30.0
+    patience_seconds = 100.0  # the broker alone has 90 to start again
 
     @pytest.fixture
     def rig(self, kafka: Broker, topic: str) -> KafkaRig:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.processes import GROUP, TOPIC, bridge, environment, events, get, until
+from acceptance.processes import GROUP, PATIENCE_SECONDS, TOPIC, bridge, environment, events, get, until
+from bridge.delivery import shared_ledger
 from bridge.delivery.engine import Rules
 from bridge.delivery.redis_store import RedisStore
 from bridge.emulator.server import Emulator
@@ -66,27 +67,35 @@ async def test_a_redis_that_goes_away_in_the_middle_holds_nobody_up_is_reported_
             assert not ledger.ok
             assert not_ready(one.facts) is None
             begun = time.monotonic()
-            for _ in range(10):
+            for _ in range(40):  # a question for each would take 18 s
                 one.source.publish("quick")
                 await until(lambda: one.backlog == 1)
-            assert time.monotonic() - begun < 2.5
+            assert time.monotonic() - begun < 10
         await until(lambda: ledger.ok)
         lookups = one.facts.counts.ledger["lookups"]
         await until(lambda: one.facts.counts.ledger["lookups"] > lookups)
 
 
-async def test_two_replicas_send_nothing_twice_though_many_of_their_acks_fail(redis: RedisServer) -> None:
-    broker = a_broker(lease=1)
+@pytest.mark.timeout(300)
+async def test_two_replicas_send_nothing_twice_though_many_of_their_acks_fail(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A store that takes longer counts as gone, and then messages are sent twice by design; the lease is a bound as well.
+    monkeypatch.setattr(shared_ledger, "LOOKUP_SECONDS", 10.0)
+    broker = a_broker(lease=2)
     stores = [RedisStore(redis.url, instance=None, topic=TOPIC, group=GROUP) for _ in range(2)]
     async with replica(broker, None, store=stores[0], seed=1) as one, replica(broker, None, store=stores[1], seed=2) as other:
         for one_of_both in (one, other):
             lossy(one_of_both, share=0.3)
         ids: list[str] = []
-        for number in range(60):
-            ids += (one, other)[number % 2].source.publish(*"abcdefgh")
-            await asyncio.sleep(0.02)
+        number = 0
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while number < 60 or not other.facts.counts.ledger["hits"]:  # which of the two is given what came again is chance
+                ids += (one, other)[number % 2].source.publish(*"abcdefgh")
+                number += 1
+                await asyncio.sleep(0.02 if number < 60 else 0.2)
         one.engine.pollers.stop()  # so that what it couldn't ack comes to the other
-        await until(lambda: len(one.acked) == len(ids))
+        await until(lambda: len(one.acked) == len(ids), seconds=120)
     assert sorted(one.sink.sent + other.sink.sent) == sorted(ids)
     assert other.facts.counts.ledger["hits"] > 0
 

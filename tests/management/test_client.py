@@ -178,9 +178,11 @@ async def test_garbage_of_the_emulator_is_no_answer_either(emulator: Emulator) -
 
 
 async def test_no_answer_ends_in_time(emulator: Emulator) -> None:
+    async with asking(emulator.url) as api:
+        await api.connections()  # the first call pays for the SDK's import, which may take longer than the call below has
     emulator.faults.management_stalled = 1
-    async with asking(emulator.url, call_seconds=0.3) as api:
-        with pytest.raises(TryAgainError, match=r"within 0\.3 s"):
+    async with asking(emulator.url, call_seconds=1) as api:
+        with pytest.raises(TryAgainError, match=r"within 1 s"):
             await api.connections()
         emulator.faults.management_stalled = 0
         assert await api.connections() == Listed()  # the next call is as good as ever

@@ -16,8 +16,8 @@ from bridge.service import Service, credentials_for, management_api
 from bridge.settings import RunSettings
 from bridge.testing import MemorySink
 from bridge.watch.consumer import Consumer, ConsumerStatus
-from outside.command import GROUP, PATIENCE_SECONDS, TOPIC, settings_for
-from outside.waiting import until
+from outside.command import GROUP, TOPIC, settings_for
+from outside.waiting import WITHIN_A_POLL_SECONDS, until
 
 
 class Bridge:
@@ -55,7 +55,7 @@ async def running(emulator: Emulator, folder: Path, **changes: str) -> AsyncIter
     finally:
         service.interrupt()
         service.interrupt()
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(WITHIN_A_POLL_SECONDS):
             await task
 
 

@@ -22,6 +22,8 @@ CACHE = ROOT / ".cache" / "nats-sink"
 LOCKS = (ROOT / "locks" / "build.txt", ROOT / "locks" / "run.txt", EXAMPLE / "requirements.txt")
 INSTALL_SECONDS, TEST_SECONDS = 240, 240
 
+pytestmark = pytest.mark.timeout(INSTALL_SECONDS + TEST_SECONDS)  # whichever test is the first pays for the installation
+
 
 @pytest.fixture(scope="module")
 def python() -> Iterator[Path]:
@@ -38,7 +40,6 @@ def python() -> Iterator[Path]:
         yield python
 
 
-@pytest.mark.timeout(INSTALL_SECONDS + TEST_SECONDS)
 def test_a_package_by_somebody_else_passes_the_contract_and_delivers(python: Path) -> None:
     run = _run([python, "-m", "pytest", "-p", "no:cacheprovider", "-v"], seconds=TEST_SECONDS, check=False)
     assert run.returncode == 0, run.stdout

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bridge.emulator.server import Emulator
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 """How long anything that should happen soon may take on a busy machine."""
 
 TOPIC, GROUP = "orders", "GID_outside"

@@ -79,7 +79,8 @@ async def test_a_key_that_is_rotated_in_its_files_is_taken_up_without_a_restart_
 ) -> None:
     secrets = tmp_path / "secrets"
     mount(secrets, 0, "AKID", "SECRET")
-    settings = {**keyless, "BRIDGE_SECRETS_DIR": str(secrets), "BRIDGE_LOG__FORMAT": "json"}
+    long_polls = {"BRIDGE_ROCKETMQ__WAIT_SECONDS": "30", "BRIDGE_SHUTDOWN__GRACE_SECONDS": "2"}
+    settings = {**keyless, **long_polls, "BRIDGE_SECRETS_DIR": str(secrets), "BRIDGE_LOG__FORMAT": "json"}
     logged: list[str] = []
     async with started("run", folder=tmp_path, settings=settings) as process:
 
@@ -93,7 +94,9 @@ async def test_a_key_that_is_rotated_in_its_files_is_taken_up_without_a_restart_
         emulator.access_key.key_id, emulator.access_key.secret = "id-1", "secret-1"
         await deliver("with the second", 2)
         logged.append(await said(process, "new credentials"))
-        # Both are taken for a while: the new one is found before the old one ends.
+        # Both are taken for a while: the new one is found before the old one ends. A poll spans the change, as the emulator
+        # takes only one of them at a time.
+        await until(lambda: emulator.open_polls() == 1)
         mount(secrets, 2, "id-2", "secret-2")
         logged.append(await said(process, "new credentials"))
         emulator.access_key.key_id, emulator.access_key.secret = "id-2", "secret-2"

@@ -19,8 +19,8 @@ from bridge.sinks import CONFIRMED, Outcome, Sink
 from bridge.watch.face import Face
 from bridge.watch.facts import Facts
 from bridge.watch.report import Report
-from outside.command import GROUP, PATIENCE_SECONDS, TOPIC, settings_for
-from outside.waiting import until, until_seen
+from outside.command import GROUP, TOPIC, settings_for
+from outside.waiting import WITHIN_A_POLL_SECONDS, until, until_seen
 
 
 class NoSettings(BaseModel):
@@ -105,7 +105,7 @@ async def running(
     finally:
         service.interrupt()
         service.interrupt()
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(WITHIN_A_POLL_SECONDS):
             await task
 
 

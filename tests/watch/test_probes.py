@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from bridge.emulator.server import Emulator
 from bridge.testing import MemorySink
@@ -16,9 +17,6 @@ from bridge.watch.facts import Facts, Phase
 from outside.command import GROUP, TOPIC
 from outside.test_health import Probe, running
 from outside.waiting import until, until_seen
-
-CPU_SECONDS = 200e-6
-"""Twice what it may cost: other machines are slower."""
 
 
 async def test_probed_200_times_a_second_under_load_every_report_is_true(tmp_path: Path) -> None:
@@ -57,23 +55,30 @@ async def test_probed_200_times_a_second_under_load_every_report_is_true(tmp_pat
     assert reports[0]["received"] < reports[-1]["received"], "it was under load"
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz"])
-async def test_a_probe_is_cheap(path: str) -> None:
-    """In processor time of the thread that answers, on a connection that is kept; the least of several rounds counts."""
+@pytest.mark.parametrize(("path", "most"), [("/livez", 2.0), ("/readyz", 2.0), ("/healthz", 3.2)])
+async def test_a_probe_is_cheap(path: str, most: float) -> None:
+    """In processor time of the thread that answers, on a connection that is kept, beside that of a page of two letters.
+
+    So a slow machine is no finding, nor is a busy one, as the least of several rounds counts. `most` is twice what is usual.
+    """
     facts = Facts(["kafka", "webhook"], dead_letters=True, shared_ledger=True)
     facts.phase = Phase.RUNNING
     for component in facts.components:
         component.works()
     others = set(threading.enumerate())  # that of a test before this one may be about to end
-    async with Face(facts, host="127.0.0.1", port=0, labels={}) as face, aiohttp.ClientSession() as session:
+    page = {"/yardstick": lambda _: web.Response(text="ok")}
+    async with Face(facts, host="127.0.0.1", port=0, labels={}, page=page) as face, aiohttp.ClientSession() as session:
         (thread,) = [thread for thread in threading.enumerate() if thread.name == "health" and thread not in others]
         assert thread.ident is not None
         clock = time.pthread_getcpuclockid(thread.ident)
         probe = Probe(session, face.port)
-        costs = []
-        for _ in range(10):
+
+        async def cost(asked: str) -> float:
             before = time.clock_gettime(clock)
             for _ in range(100):
-                assert (await probe.get(path))[0] == 200
-            costs.append((time.clock_gettime(clock) - before) / 100)
-    assert min(costs) <= CPU_SECONDS
+                assert (await probe.get(asked))[0] == 200
+            return time.clock_gettime(clock) - before
+
+        rounds = [(await cost("/yardstick"), await cost(path)) for _ in range(10)]
+    yardstick, probes = map(min, zip(*rounds, strict=True))
+    assert probes <= most * yardstick

@@ -73,7 +73,7 @@ async def test_at_the_deadline_what_is_out_is_unknown_and_what_waits_is_given_ba
     held = holding(receiver)
     first, second = make_event("first"), make_event("second")
     async with opened(receiver.url, max_connections=1) as sink:
-        unknown, again = await send(sink, first, second, within=0.3)
+        unknown, again = await send(sink, first, second, within=1.0)
         assert isinstance(unknown, Unknown)
         assert not unknown.answer.done()
         assert again == Again("not begun in time")
@@ -86,7 +86,7 @@ async def test_at_the_deadline_what_is_out_is_unknown_and_what_waits_is_given_ba
 async def test_a_late_answer_is_told_as_what_it_is(receiver: Receiver, status: int, settled: type) -> None:
     held = holding(receiver, status)
     async with opened(receiver.url) as sink:
-        (unknown,) = await send(sink, make_event(), within=0.2)
+        (unknown,) = await send(sink, make_event(), within=1.0)
         assert isinstance(unknown, Unknown)
         held.go.set()
         assert isinstance(await unknown.answer, settled)
@@ -94,17 +94,17 @@ async def test_a_late_answer_is_told_as_what_it_is(receiver: Receiver, status: i
 
 async def test_an_unknown_answer_is_bounded_by_the_timeout(receiver: Receiver) -> None:
     holding(receiver)
-    async with opened(receiver.url, timeout_seconds=0.6) as sink:
-        (unknown,) = await send(sink, make_event(), within=0.2)
+    async with opened(receiver.url, timeout_seconds=2) as sink:
+        (unknown,) = await send(sink, make_event(), within=1.0)
         assert isinstance(unknown, Unknown)
         async with asyncio.timeout(5):
-            assert await unknown.answer == Again("no whole answer within 0.6 s")
+            assert await unknown.answer == Again("no whole answer within 2 s")
 
 
 async def test_a_batch_that_is_refused_after_the_deadline_is_not_split(receiver: Receiver) -> None:
     held = holding(receiver, 422)
     async with opened(receiver.url, mode="batch") as sink:
-        outcomes = await send(sink, make_event(), make_event(), within=0.2)
+        outcomes = await send(sink, make_event(), make_event(), within=1.0)
         held.go.set()
         for outcome in outcomes:
             assert isinstance(outcome, Unknown)
@@ -120,7 +120,7 @@ async def test_trouble_beside_an_unknown_is_again_as_the_unknown_may_get_through
 
     receiver.answer = answer
     async with opened(receiver.url) as sink:
-        unknown, again = await send(sink, make_event("good"), make_event("bad"), within=0.3)
+        unknown, again = await send(sink, make_event("good"), make_event("bad"), within=1.0)
         assert isinstance(unknown, Unknown)
         assert isinstance(again, Again)
         held.go.set()
@@ -139,7 +139,7 @@ async def test_closing_waits_for_what_is_out_and_no_longer_than_two_seconds(rece
     held = holding(receiver)
     loop = asyncio.get_running_loop()
     async with opened(receiver.url) as sink:
-        (first,) = await send(sink, make_event(), within=0.2)
+        (first,) = await send(sink, make_event(), within=1.0)
         closing = asyncio.create_task(sink.close())
         held.go.set()
         await closing
@@ -147,7 +147,7 @@ async def test_closing_waits_for_what_is_out_and_no_longer_than_two_seconds(rece
         assert first.answer.result() == CONFIRMED
     holding(receiver)
     async with opened(receiver.url) as sink:
-        (second,) = await send(sink, make_event(), within=0.2)
+        (second,) = await send(sink, make_event(), within=1.0)
         start = loop.time()
         await sink.close()
         assert loop.time() - start < CLOSE_SECONDS + 1

@@ -36,8 +36,8 @@ async def test_a_token_is_fetched_once_for_all_and_the_client_may_stand_in_eithe
     assert ("client_secret" in form) is (place == "body")
 
 
-async def test_tokens_of_a_second_lose_no_event_and_none_is_rejected() -> None:
-    async with authorizing(life=1.0, expires_in=1) as server, opened(server.receiver.url, **settings(server)) as sink:
+async def test_tokens_of_a_few_seconds_lose_no_event_and_none_is_rejected() -> None:
+    async with authorizing(life=3.0, expires_in=3) as server, opened(server.receiver.url, **settings(server)) as sink:
         sent = 0
         while server.issued < 4:
             assert await send(sink, make_event()) == [CONFIRMED]
@@ -100,7 +100,7 @@ async def test_an_event_that_waits_for_a_token_is_not_begun_after_its_deadline()
     async with authorizing() as server, opened(server.receiver.url, **settings(server)) as sink:
         server.revoke()
         server.hold.clear()
-        (outcome,) = await send(sink, make_event(), within=0.3)
+        (outcome,) = await send(sink, make_event(), within=1.0)
         assert isinstance(outcome, Again)
         posted = len(server.receiver.requests)
         server.hold.set()

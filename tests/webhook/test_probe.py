@@ -56,7 +56,7 @@ async def test_a_probe_without_an_answer_is_bounded(receiver: Receiver) -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    async with opened(receiver.url, probe_url=receiver.url, timeout_seconds=0.3) as sink:
+    async with opened(receiver.url, probe_url=receiver.url, timeout_seconds=1) as sink:
         receiver.answer = never
         async with asyncio.timeout(5):
             with pytest.raises(SinkDownError, match="no whole answer"):
