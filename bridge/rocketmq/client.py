@@ -59,6 +59,7 @@ class Polled:
 class _Answer:
     status: int
     body: bytes
+    announced: bool
     server_time: float | None
     sent_at: float
     received_at: float
@@ -141,6 +142,8 @@ class Client:
         """Ask for 1 to 16 messages, holding on for 0 to 30 seconds until there is one."""
         request, limits = subscription.poll(max_messages, wait_seconds), _poll_limits(self._patience, wait_seconds)
         answer = await self._call(request, limits, codec.max_answer_bytes(max_messages), "polling")
+        if not answer.announced and b"<Messages" in answer.body and not answer.body.rstrip().endswith(b"</Messages>"):
+            raise TryAgainError("polling: the connection was closed in the middle of the answer", answer_lost=True)
         messages = codec.read_poll(answer.status, answer.body)
         if messages and self._on_messages:
             self._on_messages(messages)
@@ -190,7 +193,7 @@ class Client:
         try:
             head = self._head(self._connections, request, credentials)
             got = await self._connections.exchange(head, request.body, limits, max_bytes)
-            answer = _Answer(got.status, got.body, _instant(got.date), sent_at, self._monotonic())
+            answer = _Answer(got.status, got.body, got.announced, _instant(got.date), sent_at, self._monotonic())
         except aiohttp.ClientHttpProxyError as problem:  # its own text shows the proxy's password
             raise TryAgainError(f"{doing}: the proxy refuses ({problem.status}); check HTTPS_PROXY and its user") from None
         except NotSentError as problem:

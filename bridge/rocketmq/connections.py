@@ -39,11 +39,13 @@ class TooLargeError(aiohttp.ClientError):
 
 @dataclass(slots=True)
 class Answer:
-    """One whole answer; `date` is its header of that name."""
+    """One answer; `date` is its header of that name."""
 
     status: int
     date: str | None
     body: bytes
+    announced: bool
+    """Whether it was said beforehand where its body ends; if not, it ends where the connection does, cut or not."""
 
 
 class Connections:
@@ -108,7 +110,12 @@ class Connections:
                         message, content = await protocol.read()
                 except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as problem:
                     raise CutError(str(problem)) from problem
-                answer = Answer(message.code, message.headers.get("Date"), await _read(message, content, max_bytes))
+                answer = Answer(
+                    message.code,
+                    message.headers.get("Date"),
+                    await _read(message, content, max_bytes),
+                    announced=message.chunked or "Content-Length" in message.headers,
+                )
             except BaseException:
                 connection.close()
                 raise

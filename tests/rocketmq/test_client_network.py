@@ -61,6 +61,7 @@ async def test_an_endpoint_that_closes_without_an_answer_may_be_the_tcp_one(call
     assert "mqrest" in str(problem)
 
 
+TO_THE_END = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
 UNASKED_GZIP = http(200, gzip.compress(batch(element())), "Content-Encoding: gzip", "Connection: close")
 
 
@@ -78,6 +79,7 @@ UNASKED_GZIP = http(200, gzip.compress(batch(element())), "Content-Encoding: gzi
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n<Messages>", TryAgainError, True, id="cut in the body"),
         pytest.param(b"HTTP/1.1 204 OK\r\nTransfer-Encoding: chunked\r\n\r\nZ\r\n", TryAgainError, True, id="no chunk"),
         pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n<Mes", TryAgainError, True, id="half a chunk"),
+        pytest.param(TO_THE_END + batch(element(), element())[:-60], TryAgainError, True, id="cut, without a length"),
         pytest.param(http(101, b"", "Upgrade: x", "Connection: upgrade"), BrokenAnswerError, False, id="another protocol"),
         pytest.param(UNASKED_GZIP, BrokenAnswerError, False, id="unasked gzip"),
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n", BrokenAnswerError, True, id="10 GB announced"),
@@ -100,6 +102,15 @@ async def test_an_answer_that_is_no_whole_http_is_tried_again(answer: bytes, kin
     assert problem.answer_lost is lost
     assert len(str(problem)) < 500
     assert after == []
+
+
+async def test_an_answer_without_a_length_is_read_to_the_end_of_its_connection() -> None:
+    async def behave(line: Line) -> None:
+        await line.request()
+        await line.send(TO_THE_END + batch(element(), element()))
+
+    async with serving(behave) as server, client_of(server.url) as client:
+        assert len(await poll(client)) == 2
 
 
 async def test_what_comes_unasked_while_a_connection_lies_idle_answers_no_call() -> None:
