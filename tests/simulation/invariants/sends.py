@@ -61,8 +61,10 @@ class NotSentAgain:
         for delivered, letter in zip(entry.deliveries, entry.letters, strict=True):
             who = entry.life, entry.sink, delivered.identity
             last = self._last.get(who)
-            if last == "confirmed" and letter is not None and letter != self._letters[who]:
-                last = None  # another sink has refused it since, which is another letter
+            another = letter is not None and letter != self._letters.get(who)
+            # Another sink has refused it since; or it could be read the last time, and now has no shard to wait in.
+            if another and (last == "confirmed" or (letter is not None and letter.reason == "damaged")):
+                last = None
             self._letters[who] = letter
             if delivered in self._stale:
                 continue
