@@ -27,7 +27,7 @@ async def test_while_nobody_reads_health_answers_and_memory_is_flat_and_afterwar
         await asyncio.sleep(0.5)  # long enough for everything that can be held to be held
         before = resident_bytes(running.process.pid)
         for _ in range(30):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(1):
                 assert (await get(f"http://127.0.0.1:{port}/livez"))[0] == 200
             await asyncio.sleep(0.1)
         assert resident_bytes(running.process.pid) - before < 8 << 20
@@ -57,7 +57,7 @@ async def test_sigterm_while_nobody_reads_ends_within_the_grace() -> None:
                 await until(lambda: emulator.broker.book(emulator.now(), TOPIC, GROUP).leased > 0)
                 await asyncio.sleep(0.5)
                 running.process.terminate()
-                assert await running.end(seconds=20) == 0
+                assert await running.end(seconds=5) == 0
                 said = await running.event("stopped")
                 assert said["messages_left"] > 0
     os.close(reader)
@@ -72,7 +72,7 @@ async def test_a_closed_pipe_ends_the_bridge_with_one_clear_line_and_leaves_the_
             async with bridge("run", env=environment(emulator.url), stdout=stdout) as running:
                 await until(lambda: emulator.broker.book(emulator.now(), TOPIC, GROUP).leased > 0)
                 os.close(reader)
-                assert await running.end(seconds=20) == 1
+                assert await running.end(seconds=10) == 1
                 assert [line for line in running.errors if "closed by its reader" in line]
                 assert "Traceback" not in "".join(running.errors)
         assert emulator.broker.book(emulator.now(), TOPIC, GROUP).acked < 500

@@ -6,9 +6,6 @@ from pathlib import Path
 from acceptance.processes import GROUP, TOPIC, Running, bridge, environment, events, get, until
 from bridge.emulator.server import Emulator
 
-END_SECONDS = 20.0
-"""Less than what is left of a poll of 30 s that was out a moment ago: who ends within it hasn't waited for the poll."""
-
 
 async def drains(running: Running) -> None:
     """Wait until it has heard a SIGTERM."""
@@ -30,7 +27,7 @@ async def test_sigterm_in_a_long_poll_lets_it_come_back_and_delivers_and_acks_wh
                 await drains(running)
                 assert running.process.returncode is None
                 ids = [emulator.publish(TOPIC, f"late {number}").message_id for number in range(3)]
-                assert await running.end(seconds=END_SECONDS) == 0
+                assert await running.end(seconds=10) == 0
         assert emulator.open_polls() == 0
         group = emulator.broker.group_ids(emulator.now(), TOPIC, GROUP)
         printed = [event["id"] for event in events(out)]
@@ -46,7 +43,7 @@ async def test_sigint_ends_at_once_and_says_what_may_come_again_and_when() -> No
         await until(lambda: emulator.broker.book(emulator.now(), TOPIC, GROUP).acked == 1)
         await until(lambda: emulator.open_polls() == 1)
         running.process.send_signal(signal.SIGINT)
-        assert await running.end(seconds=END_SECONDS) == 0
+        assert await running.end(seconds=3) == 0
         said = await running.event("stopped")
         assert said["polls_cut"] == 1
         assert said["comes_again_by"].endswith("Z")
@@ -58,4 +55,4 @@ async def test_a_second_sigterm_cuts_the_poll() -> None:
         running.process.terminate()
         await drains(running)
         running.process.terminate()
-        assert await running.end(seconds=END_SECONDS) == 0
+        assert await running.end(seconds=3) == 0
