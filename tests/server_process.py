@@ -8,12 +8,21 @@ import socket
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 _STOP_SECONDS = 20.0
+_STARTS = 3
+
+
+class EndedError(RuntimeError):
+    """A server ended before it answered; the text has what it said."""
+
+
+_Server = TypeVar("_Server", bound="ServerProcess")
 
 
 @dataclass
@@ -49,15 +58,18 @@ class ServerProcess(ABC):
         self.wait_until_it_answers()
 
     def wait_until_it_answers(self) -> None:
-        """Raises RuntimeError, with what it said, when it ends or takes too long."""
+        """Raises EndedError when it ends, and TimeoutError when it takes too long, with what it said."""
         assert self._process
         give_up = time.monotonic() + self.start_seconds
         while not self.answers():
-            ended = self._process.poll() is not None
-            if ended or time.monotonic() > give_up:
+            if (code := self._process.poll()) is not None:
                 self.kill()
-                what = "ended" if ended else f"did not answer within {self.start_seconds:g} s"
-                raise RuntimeError(f"{type(self).__name__} {what}:\n{self.output[-4000:]}")
+                raise EndedError(f"{type(self).__name__} ended with {code}:\n{self.output[-4000:]}")
+            if time.monotonic() > give_up:
+                self.kill()
+                raise TimeoutError(
+                    f"{type(self).__name__} did not answer within {self.start_seconds:g} s:\n{self.output[-4000:]}"
+                )
             time.sleep(0.02)
 
     @property
@@ -89,6 +101,18 @@ class ServerProcess(ABC):
             yield
         finally:
             self.thaw()
+
+
+def enter_started(stack: contextlib.ExitStack, server: Callable[[], AbstractContextManager[_Server]]) -> _Server:
+    """Enter a context that starts a server at ports which were free, and one at others if it ended at once.
+
+    Somebody may have taken a port before the server bound it, which each server tells in words of its own, so any end is
+    taken for that. Raises EndedError when the last one ends too.
+    """
+    for _ in range(_STARTS - 1):
+        with contextlib.suppress(EndedError):
+            return stack.enter_context(server())
+    return stack.enter_context(server())
 
 
 def free_ports(number: int) -> list[int]:

@@ -30,12 +30,12 @@ TOKENS = [
 
 
 def _known() -> dict[str, bool]:
-    """Every setting there is, and whether it is a secret."""
+    """Everything that can be set, and whether it is a secret."""
     fields = {name: about for model in MODELS for name, about in settings_of(model).items()}
     for name in sinks.installed():
         model = sinks.find(name).Settings
         fields |= settings_of(model, f"{PREFIX}{name.upper()}__") | settings_of(model, f"{PREFIX}DEAD_LETTER__{name.upper()}__")
-    return {name: is_secret(about) for name, about in fields.items()}
+    return {SECRETS_DIR: False, **{name: is_secret(about) for name, about in fields.items()}}
 
 
 INSTALLED = sinks.installed()

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from maven_jars import JarUnavailableError, fetch_jars
-from server_process import ServerProcess, free_ports
+from server_process import ServerProcess, enter_started, free_ports
 
 _TESTS = Path(__file__).resolve().parents[1]
 _CACHE = _TESTS.parent / ".cache" / "kafka"
@@ -204,13 +204,19 @@ def running_broker() -> Iterator[Broker]:
     except JarUnavailableError as error:
         raise KafkaMissingError(f"Kafka isn't within reach: {error}") from error
     # A short-lived JVM: the quick compiler and the small collector start soonest and leave the cores to the others.
-    flags = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m"]
+    flags = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"]
     kafka = [str(java), *flags, "-cp", os.pathsep.join(map(str, jars))]
+    with contextlib.ExitStack() as stack:
+        yield enter_started(stack, lambda: _at_free_ports(kafka))
+
+
+@contextlib.contextmanager
+def _at_free_ports(kafka: list[str]) -> Iterator[Broker]:
     users = [f"{mechanism}=[name={USER},password={PASSWORD}]" for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")]
-    ports = dict(zip(LISTENERS, free_ports(len(LISTENERS)), strict=True))
     with tempfile.TemporaryDirectory(prefix="kafka-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         certificates = Certificates.make(folder / "certificates")
+        ports = dict(zip(LISTENERS, free_ports(len(LISTENERS)), strict=True))
         (folder / "server.properties").write_text(_properties(folder, ports, certificates))
         subprocess.run(
             [*kafka, "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", "server.properties"]

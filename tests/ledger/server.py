@@ -14,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from missing import skip_without
-from server_process import ServerProcess, free_port
+from server_process import ServerProcess, enter_started, free_port
 
 _LOOKING = {"info", "ping", "client", "hello", "select", "scan", "flushall", "config"}
 """Commands that tests give, and those by which connections begin."""
@@ -72,8 +72,15 @@ def _program() -> str:
 @contextlib.contextmanager
 def running_redis() -> Iterator[RedisServer]:
     """A server in a folder of its own, killed and removed afterwards."""
+    program = _program()
+    with contextlib.ExitStack() as stack:
+        yield enter_started(stack, lambda: _at_a_free_port(program))
+
+
+@contextlib.contextmanager
+def _at_a_free_port(program: str) -> Iterator[RedisServer]:
     port = free_port()
-    command = [_program(), "--bind", "127.0.0.1", "--port", str(port), "--unixsocket", "socket"]
+    command = [program, "--bind", "127.0.0.1", "--port", str(port), "--unixsocket", "socket"]
     with (
         tempfile.TemporaryDirectory(prefix="redis-", ignore_cleanup_errors=True) as folder,
         RedisServer(Path(folder), [*command, "--save", "", "--appendonly", "no"], port).running() as server,
