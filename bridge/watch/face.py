@@ -25,6 +25,8 @@ from bridge.watch.metrics import Exposition
 
 CLOSE_SECONDS = 2.0
 """How long the end waits for the thread."""
+IDLE_SECONDS = 75.0
+"""How long nothing may be asked on a connection: longer than probes and scrapes are usually apart."""
 
 Handler = Callable[[web.BaseRequest], web.Response]
 
@@ -33,13 +35,22 @@ class Face:
     """Serves /livez, /readyz, /healthz, /metrics and `page` for as long as an `async with` lasts; `port` is then where.
 
     Also what looks at the bridge from outside its event loop: whether that turns, and the history. `labels` stand on every
-    metric. Entering it raises FixSettingsError when it can't listen there.
+    metric. Connections on which nothing was asked for `idle_seconds` are closed. Entering it raises FixSettingsError when it
+    can't listen there.
     """
 
     def __init__(
-        self, facts: Facts, *, host: str, port: int, labels: Mapping[str, str], page: Mapping[str, Handler] | None = None
+        self,
+        facts: Facts,
+        *,
+        host: str,
+        port: int,
+        labels: Mapping[str, str],
+        page: Mapping[str, Handler] | None = None,
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self._facts = facts
+        self._idle_seconds = idle_seconds
         self._host = host
         self.port = port
         self._routes: dict[str, Handler] = {
@@ -84,7 +95,7 @@ class Face:
         loop, end = asyncio.get_running_loop(), asyncio.Event()
         self._end = partial(loop.call_soon_threadsafe, end.set)
         # Without an Application, whose routing would cost as much as the answer: kubelets and scrapers ask for four paths.
-        server = web.Server(self._answer, access_log=None, logger=_log)
+        server = web.Server(self._answer, access_log=None, logger=_log, keepalive_timeout=self._idle_seconds)
         runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await runner.setup()
         try:

@@ -19,7 +19,7 @@ from bridge.sinks import CONFIRMED, Outcome, Sink
 from bridge.watch.face import Face
 from bridge.watch.facts import Facts
 from bridge.watch.report import Report
-from outside.command import GROUP, TOPIC, settings_for
+from outside.command import GROUP, PATIENCE_SECONDS, TOPIC, settings_for
 from outside.waiting import WITHIN_A_POLL_SECONDS, until, until_seen
 
 
@@ -109,8 +109,8 @@ async def running(
             await task
 
 
-def face(*, host: str = "127.0.0.1", port: int = 0) -> Face:
-    return Face(Facts(["stdout"]), host=host, port=port, labels={})
+def face(*, host: str = "127.0.0.1", port: int = 0, **more: Any) -> Face:
+    return Face(Facts(["stdout"]), host=host, port=port, labels={}, **more)
 
 
 async def test_before_anything_runs_it_is_alive_and_not_ready() -> None:
@@ -127,6 +127,16 @@ async def test_what_is_not_served_is_said_with_what_is() -> None:
         assert (status, "/healthz" in text) == (404, True)
         async with aiohttp.request("POST", f"http://127.0.0.1:{served.port}/healthz") as response:
             assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /livez HTTP/1.1\r\nHost: ", b"GET /livez HTTP/1.1\r\nHost: bridge\r\n\r\n"])
+async def test_a_connection_that_asks_nothing_more_is_closed(sent: bytes) -> None:
+    async with face(idle_seconds=0.2) as served, asyncio.timeout(PATIENCE_SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(sent)
+        answer = await reader.read()
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 200") is sent.endswith(b"\r\n\r\n")
 
 
 async def test_an_idle_bridge_is_ready_long_before_its_first_long_poll_ends(emulator: Emulator, tmp_path: Path) -> None:
