@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bridge.delivery.dead_letter import DeadLetters
 from bridge.delivery.ledger import Ledger
-from bridge.delivery.outlets import Outlets
+from bridge.delivery.outlets import SETTLE_SECONDS, Outlets
 from bridge.delivery.pace import Pace, wait
 from bridge.delivery.pipeline import Pipeline
 from bridge.delivery.pollers import Pollers
@@ -19,7 +19,7 @@ from bridge.source import Source
 from bridge.watch.facts import Facts, Phase
 
 CLOSE_SECONDS = 3.0
-"""How much of the grace is kept for closing the sink; a fifth of the grace where that is less."""
+"""How much of the grace is kept for closing the sink, and SETTLE_SECONDS besides; a fifth of the grace where that is less."""
 LEDGER_SECONDS = 1.0
 """And for what has still to be written to a shared ledger after that; a tenth of the grace where that is less."""
 
@@ -141,7 +141,7 @@ class Engine:
     async def _drain(self, polling: asyncio.Task[None]) -> None:
         """Step by step, each bounded by what is left of the grace."""
         now = asyncio.get_running_loop().time
-        end = now() + self._grace_seconds - self._closing_seconds - self._ledger_seconds
+        end = now() + self._grace_seconds - self._closing_seconds - SETTLE_SECONDS - self._ledger_seconds
         polled = asyncio.Event()
         polling.add_done_callback(lambda _: polled.set())
         self._facts.phase = Phase.DRAINING

@@ -203,7 +203,7 @@ class Outlets:
                 turn.set_result(granted)
 
     async def close(self, seconds: float) -> None:
-        """Close all of them at once; see `Outlet.close`."""
+        """Close all of them at once, see `Outlet.close`, and take in what they answered; that may take SETTLE_SECONDS more."""
         await asyncio.gather(*(outlet.close(seconds) for outlet in self._outlets))
         out: list[asyncio.Future[Any]] = [*self._answers, *(task for outlet in self._outlets for task in outlet.out)]
         if out:

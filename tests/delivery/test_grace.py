@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bridge.delivery.engine import Rules
@@ -110,7 +110,14 @@ def make_it_hard(w: World, case: Case) -> None:
     w.source.ack_seconds = {"slow": 3.0, "hang": 1e6}.get(case.acks, 0.001)
 
 
-@settings(max_examples=100, deadline=None)
+A_SINK_THAT_DOES_NOT_CLOSE = Case(
+    answer=mixed, sink_hangs="close", letters_hang=None, acks="work", polls_hang=False, damage=False, down=False,
+    ordered=False, messages=40, size=4, grace=1.0, running_for=1.0, signals=[(0.0, "drain")],
+)  # fmt: skip
+
+
+@settings(max_examples=100)
+@example(case=A_SINK_THAT_DOES_NOT_CLOSE)
 @given(case=CASES)
 def test_whatever_hangs_the_process_ends_within_its_grace_and_accounts_for_every_delivery(case: Case) -> None:
     async def main() -> None:
