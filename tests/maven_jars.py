@@ -4,9 +4,13 @@ A list is a text file with one `group:artifact:version sha256:hex` a line; blank
 skipped. It names every jar, the transitive ones too: nothing is resolved, so nothing changes by itself.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import tempfile
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +20,8 @@ from maven_artifact import Artifact, Downloader  # type: ignore[import-untyped] 
 _TIMEOUT_SECONDS = 60
 _CHUNK_BYTES = 1 << 16
 _DOWNLOADS_AT_ONCE = 4
+_ATTEMPTS = 3
+_PAUSE_SECONDS = 2.0
 
 
 class JarUnavailableError(Exception):
@@ -54,12 +60,22 @@ def read_jar_list(listing: Path) -> list[Jar]:
 def fetch_jars(listing: Path, folder: Path) -> list[Path]:
     """Make sure that every jar of the list is in the folder, and return their paths in the list's order.
 
-    What is there already is checked, and not fetched again. Processes may do this at the same time: a jar appears under
-    its name only when it is whole and right. Raises JarUnavailableError.
+    What is there already is checked, and not fetched again. Processes that do this at the same time wait for each other, and
+    a jar appears under its name only when it is whole and right. Raises JarUnavailableError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
+    with _alone_in(folder), ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
         return list(pool.map(lambda jar: _ensure(jar, folder), read_jar_list(listing)))
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _ensure(jar: Jar, folder: Path) -> Path:
@@ -70,13 +86,26 @@ def _ensure(jar: Jar, folder: Path) -> Path:
     os.close(descriptor)
     partial = Path(name)
     try:
-        _download(jar, partial)
+        _download_patiently(jar, partial)
         if (found := _sha256(partial)) != jar.sha256:
             raise JarUnavailableError(f"{jar.coordinates}: its SHA-256 is {found}, and the list says {jar.sha256}")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def _download_patiently(jar: Jar, path: Path) -> None:
+    """A repository that is asked for many jars at once refuses one now and then."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            _download(jar, path)
+        except JarUnavailableError:
+            if attempt == _ATTEMPTS:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
 
 
 def _download(jar: Jar, path: Path) -> None:

@@ -73,6 +73,11 @@ class ServerProcess(ABC):
             time.sleep(0.02)
 
     @property
+    def runs(self) -> bool:
+        """Whether its process is there, frozen or not."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def output(self) -> str:
         """What it has said, before restarts too."""
         return (self.folder / "output").read_text(errors="replace")

@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from chaos.journal import Copy
 from kafka.broker import LISTENERS, Broker
+from kafka.reading import until_led
 from server_process import free_port
 
 READ_SECONDS = 60.0
@@ -47,7 +48,7 @@ def copies(broker: Broker, topic: str) -> list[Copy]:
     )
     try:
         partitions = consumer.list_topics(topic, timeout=READ_SECONDS).topics[topic].partitions
-        ends = {number: consumer.get_watermark_offsets(TopicPartition(topic, number), READ_SECONDS) for number in partitions}
+        ends = {number: until_led(consumer, TopicPartition(topic, number)) for number in partitions}
         consumer.assign([TopicPartition(topic, number, low) for number, (low, _) in ends.items()])
         wanted = sum(high - low for low, high in ends.values())
         records: dict[tuple[int, int], Copy] = {}

@@ -119,7 +119,7 @@ def test_what_the_guide_refuses_becomes_dead_letters(folder: Folder) -> None:
 
 
 def test_the_sink_of_the_guide_passes_the_contract_by_the_rig_of_the_guide(folder: Folder) -> None:
-    report = folder.run("-m", "pytest", "-v", "-rs", "-p", "no:cacheprovider", "test_contract.py")
+    report = folder.run("-m", "pytest", "-v", "-rs", "-p", "no:cacheprovider", "--color=no", "test_contract.py")
     for test in ("confirms_only_what_is_durable", "what_is_held_is_the_event", "names_exactly_the_events_that_failed"):
         assert f"test_{test} PASSED" in report
     shown = re.findall(r"^SKIPPED (\[\d+\]) … (.*)$", GUIDE, re.MULTILINE)

@@ -1,4 +1,5 @@
 import fcntl
+import os
 import re
 import subprocess
 import sys
@@ -72,10 +73,11 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Mappin
 
 
 def _run_the_suite() -> str:
-    options = ["-p", "no:randomly", "-p", "no:cacheprovider", "-o", "filterwarnings=", "--tb=no", "-q", "-rA"]
+    options = ["-p", "no:randomly", "-p", "no:cacheprovider", "-o", "filterwarnings=", "--tb=no", "-q", "-rA", "--color=no"]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", *options, str(SINKS)],
-        cwd=SINKS.parents[3], capture_output=True, text=True, timeout=100, check=False,
+        cwd=SINKS.parents[3], env={name: text for name, text in os.environ.items() if not name.startswith("PYTEST")},
+        capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     return run.stdout + run.stderr
 

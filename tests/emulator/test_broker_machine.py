@@ -143,4 +143,4 @@ class BrokerMachine(RuleBasedStateMachine):
 
 
 TestBrokerMachine = BrokerMachine.TestCase
-TestBrokerMachine.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestBrokerMachine.settings = settings(max_examples=150, stateful_step_count=50)

@@ -15,6 +15,7 @@ from bridge.emulator.polls import Place, Polls
 from bridge.emulator.queues import Subscription
 from bridge.emulator.server import Emulator
 from emulator.raw_http import Connection, Response, connect
+from server_process import free_port
 
 INSTANCE = "MQ_INST_1"
 
@@ -153,7 +154,7 @@ async def test_a_poll_abandoned_in_the_very_moment_it_is_served_gives_its_messag
 
 
 async def test_a_stranded_poll_takes_a_message_along_for_a_lease() -> None:
-    async with Emulator(invisible_seconds=1, faults=Faults(strand_abandoned_polls=True)) as emulator:
+    async with Emulator(invisible_seconds=3, faults=Faults(strand_abandoned_polls=True)) as emulator:
         [gone] = await start_polls(emulator, [""])
         gone.cancel()
         await asyncio.wait([gone])
@@ -191,15 +192,16 @@ async def test_closing_is_quick_with_polls_open(faults: Faults) -> None:
     assert emulator.open_polls(INSTANCE) == 0
 
 
-async def test_a_closed_emulator_starts_again_in_its_place_with_its_messages(emulator: Emulator) -> None:
-    url = emulator.url
-    emulator.publish("topicA", "a", instance=INSTANCE)
-    await emulator.close()
-    with pytest.raises(ConnectionError):
-        await poll(emulator)
-    await emulator.start()
-    assert emulator.url == url
-    assert (await poll(emulator)).texts("MessageBody") == ["a"]
+async def test_a_closed_emulator_starts_again_in_its_place_with_its_messages() -> None:
+    async with Emulator(port=free_port()) as emulator:
+        url = emulator.url
+        emulator.publish("topicA", "a", instance=INSTANCE)
+        await emulator.close()
+        with pytest.raises(ConnectionError):
+            await poll(emulator)
+        await emulator.start()
+        assert emulator.url == url
+        assert (await poll(emulator)).texts("MessageBody") == ["a"]
 
 
 async def test_a_port_that_is_taken_is_reported(emulator: Emulator) -> None:

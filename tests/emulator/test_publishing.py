@@ -61,7 +61,7 @@ async def test_a_commit_without_a_group_is_accepted(connection: Connection) -> N
 
 
 async def test_point_37_a_delayed_message_comes_at_its_time(connection: Connection) -> None:
-    deliver_at = int(time.time() * 1000) + 2000
+    deliver_at = int(time.time() * 1000) + 3000
     await connection.publish("a", properties=f"__STARTDELIVERTIME:{deliver_at}|")
     assert (await connection.consume()).code == "MessageNotExist"
     assert (await connection.consume("&waitseconds=5")).texts("MessageBody") == ["a"]

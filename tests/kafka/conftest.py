@@ -20,7 +20,10 @@ def kafka_of_this_worker() -> Iterator[Broker]:
 @pytest.fixture
 def kafka(kafka_of_this_worker: Broker) -> Broker:
     """It knows its partitions' leaders: who was frozen, or got no processor, is let in again a moment later."""
-    kafka_of_this_worker.wait_until_it_answers()
+    if kafka_of_this_worker.runs:
+        kafka_of_this_worker.wait_until_it_answers()
+    else:  # a test killed it, and didn't get as far as starting it again
+        kafka_of_this_worker.start()
     return kafka_of_this_worker
 
 

@@ -40,7 +40,7 @@ def read(broker: Broker, topic: str) -> Sequence[Read]:
     )
     try:
         known = consumer.list_topics(topic, timeout=READ_SECONDS).topics[topic].partitions
-        ends = {number: _until_led(consumer, TopicPartition(topic, number)) for number in known}
+        ends = {number: until_led(consumer, TopicPartition(topic, number)) for number in known}
         consumer.assign([TopicPartition(topic, number, low) for number, (low, _) in ends.items()])
         wanted = sum(high - low for low, high in ends.values())
         records: list[Read] = []
@@ -53,7 +53,7 @@ def read(broker: Broker, topic: str) -> Sequence[Read]:
         consumer.close()
 
 
-def _until_led(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
+def until_led(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
     """The first and the next offset; a partition may be without a leader for a moment after an outage."""
     give_up = time.monotonic() + READ_SECONDS
     while True:

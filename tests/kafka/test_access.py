@@ -149,6 +149,7 @@ async def test_a_mechanism_that_the_broker_has_not_says_so(kafka: Broker, topic:
     assert "SASL_MECHANISM PLAIN" in text
 
 
+@pytest.mark.usefixtures("invalid_names")
 async def test_nobody_there_says_where(kafka: Broker, topic: str) -> None:
     text = await complaint(kafka, topic, bootstrap_servers="localhost:1")
     assert "localhost:1" in text
@@ -253,11 +254,11 @@ async def test_an_endpoint_that_is_away_says_so(kafka: Broker, topic: str, endpo
 
 
 async def test_a_token_serves_to_its_end_while_the_endpoint_fails(kafka: Broker, topic: str, endpoint: TokenEndpoint) -> None:
-    endpoint.life = 5
+    endpoint.life = 12
     async with open_sink(kafka, topic, **oauth(kafka, endpoint)) as caller:
         endpoint.failing = True
         asked = len(endpoint.asked)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while len(endpoint.asked) == asked:
                 assert await caller.probe()
                 await asyncio.sleep(0.05)

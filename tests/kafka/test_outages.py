@@ -9,8 +9,8 @@ from bridge.errors import SinkDownError
 from bridge.event import Event
 from bridge.sinks import Again, Confirmed, Unknown
 from bridge.testing import make_event
-from bridge.testing.caller import Caller
-from kafka.broker import Broker
+from bridge.testing.caller import Caller, opened
+from kafka.broker import START_SECONDS, Broker
 from kafka.reading import read
 from kafka.sinks import PATIENCE_SECONDS, open_sink, sink_for
 
@@ -26,12 +26,13 @@ async def test_a_broker_that_is_killed_in_the_middle_loses_nothing(kafka: Broker
             sent.extend(events)
             await caller.deliver(*events)
 
-    async with open_sink(kafka, topic) as caller:
+    async with opened(sink_for(kafka, topic), START_SECONDS + 10) as caller:  # as patient as the start is
         pollers = [asyncio.create_task(poller(caller)) for _ in range(8)]
         for _ in range(2):
             seen = len(sent)
             while len(sent) < seen + 1000:
-                await asyncio.wait(pollers, timeout=0.01)
+                ended, _ = await asyncio.wait(pollers, timeout=0.01)
+                assert not ended, ended
             kafka.kill()
             await asyncio.to_thread(kafka.start)
         stop.set()
@@ -59,10 +60,10 @@ async def test_what_is_out_when_the_deadline_comes_is_followed_until_it_is_known
 async def test_an_outage_shows_itself_long_before_the_deadline(
     kafka: Broker, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.sinks.kafka.PATIENCE_SECONDS", 1.0)
     events = [make_event(f"{number}", properties={"KEYS": "one"}) for number in range(2)]
     async with open_sink(kafka, topic) as caller:
-        await caller.send(make_event(properties={"KEYS": "one"}))
+        await caller.deliver(make_event(properties={"KEYS": "one"}))
+        monkeypatch.setattr("bridge.sinks.kafka.PATIENCE_SECONDS", 1.0)
         with kafka.frozen():
             async with asyncio.timeout(5.0):
                 (unknown,) = await caller.send(events[0])

@@ -45,7 +45,7 @@ async def test_what_several_pollers_send_at_once_travels_together(kafka: Broker,
 
 async def test_the_linger_ends_before_the_deadline(kafka: Broker, topic: str) -> None:
     async with open_sink(kafka, topic, linger_ms=5_000) as caller:
-        (outcome,) = await caller.send(make_event(), within=2.0)
+        (outcome,) = await caller.send(make_event(), within=4.5)
         assert isinstance(outcome, Confirmed)
 
 
@@ -68,7 +68,7 @@ async def test_keys_land_in_the_partitions_that_javas_partitioner_chooses(kafka:
 
 async def test_records_without_a_key_are_spread_over_the_partitions(kafka: Broker, topic: str) -> None:
     async with open_sink(kafka, topic) as caller:
-        for _ in range(60):
+        for _ in range(120):
             await caller.send(make_event(), make_event())
     found = read(kafka, topic)
     assert all(record.key is None for record in found)

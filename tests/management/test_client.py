@@ -181,8 +181,8 @@ async def test_no_answer_ends_in_time(emulator: Emulator) -> None:
     async with asking(emulator.url) as api:
         await api.connections()  # the first call pays for the SDK's import, which may take longer than the call below has
     emulator.faults.management_stalled = 1
-    async with asking(emulator.url, call_seconds=1) as api:
-        with pytest.raises(TryAgainError, match=r"within 1 s"):
+    async with asking(emulator.url, call_seconds=3) as api:
+        with pytest.raises(TryAgainError, match=r"within 3 s"):
             await api.connections()
         emulator.faults.management_stalled = 0
         assert await api.connections() == Listed()  # the next call is as good as ever
@@ -215,13 +215,13 @@ async def test_the_loop_turns_while_the_sdk_blocks(emulator: Emulator, monkeypat
         released.wait(10)
         raise ImportError(name)
 
-    api = ManagementApi(emulator.url, Key(), group=GROUP, instance=INSTANCE, call_seconds=0.2)
+    api = ManagementApi(emulator.url, Key(), group=GROUP, instance=INSTANCE, call_seconds=2)
     monkeypatch.setattr("bridge.rocketmq.management.importlib", SimpleNamespace(import_module=block))
     asked = asyncio.create_task(api.connections())
     assert await asyncio.to_thread(blocking.wait, 10)
     assert not asked.done()
     async with asyncio.timeout(10):
-        with pytest.raises(TryAgainError, match=r"within 0\.2 s"):
+        with pytest.raises(TryAgainError, match=r"within 2 s"):
             await asked
     released.set()
     api.close()

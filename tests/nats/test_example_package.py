@@ -41,7 +41,7 @@ def python() -> Iterator[Path]:
 
 
 def test_a_package_by_somebody_else_passes_the_contract_and_delivers(python: Path) -> None:
-    run = _run([python, "-m", "pytest", "-p", "no:cacheprovider", "-v"], seconds=TEST_SECONDS, check=False)
+    run = _run([python, "-m", "pytest", "-p", "no:cacheprovider", "--color=no", "-v"], seconds=TEST_SECONDS, check=False)
     assert run.returncode == 0, run.stdout
     passed = {*re.findall(r"::(test_\w+) PASSED", run.stdout)}
     assert {"test_confirms_only_what_is_durable", "test_the_bridge_finds_it_by_its_name_and_delivers"} <= passed

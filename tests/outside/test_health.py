@@ -21,6 +21,7 @@ from bridge.watch.facts import Facts
 from bridge.watch.report import Report
 from outside.command import GROUP, PATIENCE_SECONDS, TOPIC, settings_for
 from outside.waiting import WITHIN_A_POLL_SECONDS, until, until_seen
+from server_process import free_port
 
 
 class NoSettings(BaseModel):
@@ -141,7 +142,7 @@ async def test_a_connection_that_asks_nothing_more_is_closed(sent: bytes) -> Non
 
 async def test_an_idle_bridge_is_ready_long_before_its_first_long_poll_ends(emulator: Emulator, tmp_path: Path) -> None:
     async with running(emulator, tmp_path) as (_, probe):
-        await until_seen(probe.ready, seconds=1)
+        await until_seen(probe.ready, seconds=10)
         await until(lambda: emulator.open_polls() == 1)
         status, report = await probe.health()
         assert (status, report["status"], report["connected"], report["reason"]) == (200, "ok", True, None)
@@ -207,8 +208,8 @@ async def test_a_sink_that_does_not_open_keeps_it_from_polling_and_from_being_re
         await until_seen(probe.ready)
 
 
-async def test_a_broker_that_is_down_makes_it_unhealthy_until_it_is_up_again(emulator: Emulator, tmp_path: Path) -> None:
-    async with running(emulator, tmp_path) as (_, probe):
+async def test_a_broker_that_is_down_makes_it_unhealthy_until_it_is_up_again(tmp_path: Path) -> None:
+    async with Emulator(port=free_port()) as emulator, running(emulator, tmp_path) as (_, probe):
         await until_seen(probe.ready)
         await emulator.close()
         await until_seen(lambda: probe.failing("/healthz", "rocketmq: polling: "))

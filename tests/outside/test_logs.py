@@ -11,6 +11,7 @@ from bridge.emulator.server import Emulator
 from outside import plugin
 from outside.command import GROUP, PATIENCE_SECONDS, TOPIC, Finished, finished, said, settings_for, started
 from outside.waiting import until, until_seen
+from server_process import free_port
 
 
 def logged(result: Finished) -> list[dict[str, Any]]:
@@ -49,8 +50,11 @@ async def test_above_info_a_healthy_run_says_nothing(emulator: Emulator, tmp_pat
     assert (result.code, result.err) == (0, "")
 
 
-async def test_an_outage_of_the_broker_is_logged_when_it_begins_and_when_it_ends(emulator: Emulator, tmp_path: Path) -> None:
-    async with started("run", folder=tmp_path, settings=settings_for(emulator)) as process:
+async def test_an_outage_of_the_broker_is_logged_when_it_begins_and_when_it_ends(tmp_path: Path) -> None:
+    async with (
+        Emulator(port=free_port()) as emulator,
+        started("run", folder=tmp_path, settings=settings_for(emulator)) as process,
+    ):
         port = json.loads(await said(process, "started"))["health_port"]
         await said(process, "rocketmq")
         async with aiohttp.ClientSession() as session:

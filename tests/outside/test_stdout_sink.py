@@ -134,7 +134,7 @@ async def test_an_event_is_confirmed_when_its_line_is_out_whole_and_not_before(p
 
 async def test_while_the_reader_blocks_what_is_begun_is_unknown_and_what_is_not_is_again(pipe: Pipe) -> None:
     begun, waiting, later = event("b" * MEBIBYTE), event("never seen"), event("later")
-    sending = asyncio.create_task(pipe.send(begun, begun, within=0.2))
+    sending = asyncio.create_task(pipe.send(begun, begun, within=1.0))
     await pipe.blocked()
     assert await pipe.send(waiting, within=0.05) == [Again("stdout is blocked by its reader")]
     answers = await sending
@@ -169,7 +169,7 @@ async def test_the_event_loop_turns_while_the_reader_blocks(pipe: Pipe) -> None:
 
 async def test_a_reader_that_goes_ends_it_for_the_one_who_writes_and_for_all_who_wait(pipe: Pipe) -> None:
     big = event("x" * MEBIBYTE)
-    unanswered = asyncio.create_task(pipe.send(big, within=NOW + 0.1))
+    unanswered = asyncio.create_task(pipe.send(big, within=NOW + 1.0))
     sends = [asyncio.create_task(pipe.send(big)) for _ in range(3)]
     await pipe.blocked()
     (unknown,) = await unanswered

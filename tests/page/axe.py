@@ -37,7 +37,8 @@ def _install(npm: str, folder: Path) -> None:
     _CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=_CACHE) as partial:
         shutil.copytree(_MANIFESTS, partial, dirs_exist_ok=True)
-        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1"]
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=3"]
+        command.append("--fetch-retry-mintimeout=1000")
         try:
             subprocess.run(command, cwd=partial, check=True, timeout=_INSTALL_TIMEOUT_SECONDS, capture_output=True)
         except subprocess.SubprocessError as problem:

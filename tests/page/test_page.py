@@ -17,6 +17,7 @@ from outside.command import PATIENCE_SECONDS, TOPIC, said, settings_for, started
 from page import staging
 from page.axe import Axe
 from page.serving import served
+from server_process import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -151,9 +152,9 @@ async def test_nothing_moves_for_whom_movement_is_too_much(chromium: Browser) ->
 async def test_a_bridge_that_stops_answering_is_said_to_since_when_and_is_shown_again_when_it_is_back(
     chromium: Browser, axe: Axe
 ) -> None:
-    facts = staging.flowing()
+    facts, port = staging.flowing(), free_port()
     async with AsyncExitStack() as alive:
-        url = await alive.enter_async_context(served(facts))
+        url = await alive.enter_async_context(served(facts, port=port))
         async with opened(chromium, url) as page:
             await alive.aclose()
             await ask_now(page)
@@ -162,7 +163,7 @@ async def test_a_bridge_that_stops_answering_is_said_to_since_when_and_is_shown_
             await expect(page.locator("#flow")).to_be_visible()
             assert await axe.complaints(page) == []
             await page.screenshot(path=PICTURES / "no-answer-light-1180.png")
-            async with served(facts, port=int(url.strip("/").rpartition(":")[2])):
+            async with served(facts, port=port):
                 await ask_now(page)
                 await expect(page.locator("h1")).to_contain_text("Flowing: ")
 

@@ -34,11 +34,8 @@ async def test_a_refused_connection_says_where_and_had_no_effect(call: Call) -> 
     assert f"127.0.0.1:{port}" in str(problem)
 
 
-async def test_a_name_that_does_not_resolve_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def resolve(_loop: object, host: str, *_: object, **__: object) -> None:
-        raise socket.gaierror(socket.EAI_NONAME, f"Name or service not known: {host}")
-
-    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", resolve)  # what resolvers do with .invalid isn't ours to test
+@pytest.mark.usefixtures("invalid_names")
+async def test_a_name_that_does_not_resolve_is_named() -> None:
     async with client_of("http://mqrest.invalid") as client:
         problem = await failure_of(poll(client))
 

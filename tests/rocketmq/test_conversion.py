@@ -277,7 +277,7 @@ MESSAGES = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(message=MESSAGES, data=st.sampled_from(["auto", "text", "base64"]))
 def test_the_event_of_any_message_is_legal_and_loses_nothing(message: Message, data: DataMode) -> None:
     event = conversion(data=data).event(message)

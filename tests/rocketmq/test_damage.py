@@ -266,7 +266,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return document
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(status=STATUSES, body=st.one_of(st.binary(max_size=200), mutated()))
 def test_any_answer_gives_a_value_or_a_classed_error(status: int, body: bytes) -> None:
     subscription = Subscription(topic="topicA", group="GID_a")
@@ -291,7 +291,7 @@ def referenced(text: str) -> str:
     return "".join(f"&#{ord(character)};" for character in text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(texts=st.lists(st.tuples(any_text(), any_text(), any_text()), min_size=1, max_size=5))
 def test_any_texts_that_are_written_as_references_are_read_back_exactly(texts: list[tuple[str, str, str]]) -> None:
     assume(all("|" not in value for _, _, value in texts))

@@ -56,7 +56,7 @@ async def started_driver(emulator: Emulator) -> AsyncIterator[StartedDriver]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def driver(sdk: Sdk) -> Driver:
-            if sdk not in found:
+            if sdk not in found or (isinstance(known := found[sdk], Driver) and known.ended):
                 try:
                     found[sdk] = await stack.enter_async_context(warm_driver(sdk, emulator))
                 except SdkMissingError as missing:

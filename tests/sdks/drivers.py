@@ -72,6 +72,11 @@ class Driver:
         """The same process with other fields by default, such as `topic`, `group`, or `endpoint`."""
         return replace(self, _fields={**self._fields, **fields})
 
+    @property
+    def ended(self) -> bool:
+        """Whether the process is gone, as after a call that was cut off."""
+        return self._process.ended
+
     async def call(self, op: Operation, **fields: object) -> Any:
         """Let the SDK do something, and return what it returned; see the list at the top of this module.
 
@@ -138,6 +143,7 @@ class _Process:
         self._child = child
         self._stderr = stderr
         self._turn = asyncio.Lock()
+        self._killed = False
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -188,7 +194,12 @@ class _Process:
         written = os.pread(self._stderr.fileno(), _STDERR_BYTES_SHOWN, max(0, end - _STDERR_BYTES_SHOWN))
         return DriverDiedError(f"{why}; on stderr:\n{written.decode(errors='replace')}")
 
+    @property
+    def ended(self) -> bool:
+        return self._killed or self._child.returncode is not None
+
     def _kill(self) -> None:
+        self._killed = True
         if self._child.returncode is None:
             self._child.kill()
 

@@ -30,8 +30,12 @@ from secrecy.net import Net
 NET = Net()
 
 _SECRET_VARIABLE = re.compile(r"BRIDGE_\w+(SECRET|PASSWORD|TOKEN|HEADERS|_URL)")
-_ON_PURPOSE = "fuzz/test_oracles.py::"
-"""The counter-proofs of another search for secrets: they break the code, so that it shows one."""
+_OTHERWISE_PROVED = (
+    "fuzz/test_oracles.py::",
+    "outside/test_settings.py::test_what_is_printed_does_not_depend_on_a_secret",
+)
+"""The counter-proofs of another search for secrets, which break the code so that it shows one; and what holds for any text as a
+secret, words of messages too."""
 _FACE = re.compile(r"/(livez|readyz|healthz|metrics|page\.json)?")
 
 
@@ -171,7 +175,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     if report.when == "teardown":
         for section, text in report.sections:
             NET.look(f"in its {section.lower()}", text)
-        if NET.leaks and report.passed and _ON_PURPOSE not in report.nodeid:
+        if NET.leaks and report.passed and not any(name in report.nodeid for name in _OTHERWISE_PROVED):
             report.outcome = "failed"
             report.longrepr = "\n".join([f"{report.nodeid} gave a secret out:", *sorted(NET.leaks)])
     return report

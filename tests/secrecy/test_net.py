@@ -28,7 +28,7 @@ CAUGHT = {
 
 
 def test_each_way_out_is_watched() -> None:
-    options = ("-p", "no:randomly", "-p", "no:cacheprovider", "-q", "--tb=short")
+    options = ("-p", "no:randomly", "-p", "no:cacheprovider", "-q", "--tb=short", "--color=no")
     run = subprocess.run(
         [sys.executable, "-m", "pytest", *options, str(LEAKS)], cwd=LEAKS.parents[2],
         env={name: text for name, text in os.environ.items() if not name.startswith("PYTEST")},

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 from bridge.emulator.server import Emulator
 from bridge.loading import load
@@ -24,14 +25,16 @@ async def tracing(
         "BRIDGE_TRACING__ENABLED": "true",
         **{f"BRIDGE_{name}": value for name, value in (more or {}).items()},
     }
-    service = Service(load(RunSettings, environ=environ, folder=folder).settings, sinks=sinks)
-    task = asyncio.create_task(service.run())
-    try:
-        yield service
-    finally:
-        service.interrupt()
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await task
+    # A stall of the machine may take longer than the second that an end has for the last spans.
+    with patch("bridge.service.EXPORTING_SECONDS", 20.0):
+        service = Service(load(RunSettings, environ=environ, folder=folder).settings, sinks=sinks)
+        task = asyncio.create_task(service.run())
+        try:
+            yield service
+        finally:
+            service.interrupt()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await task
 
 
 def acked(emulator: Emulator) -> int:

@@ -84,7 +84,7 @@ async def test_an_ack_that_fails_has_a_span_and_is_not_the_end(
 
 async def test_an_ack_that_comes_too_late_fails_the_span_of_its_message(collector: Collector, tmp_path: Path) -> None:
     sink = MemorySink()
-    async with Emulator(invisible_seconds=2.0) as emulator:
+    async with Emulator(invisible_seconds=5.0) as emulator:
         emulator.faults.ack_refused = 1
         emulator.publish(TOPIC, "a message")
         async with tracing(emulator, tmp_path, sinks={"stdout": sink}):

@@ -26,7 +26,6 @@ def process_settings(emulator: Emulator) -> dict[str, str]:
         **settings_for(emulator),
         "BRIDGE_TRACING__ENABLED": "true",
         "BRIDGE_LOG__FORMAT": "json",
-        "BRIDGE_SHUTDOWN__GRACE_SECONDS": str(GRACE_SECONDS),
     }
 
 
@@ -54,7 +53,8 @@ async def test_a_collector_that_never_answers_holds_up_no_exit(
 ) -> None:
     collector.open.clear()
     emulator.publish(TOPIC, "a message")
-    async with started("run", folder=tmp_path, settings=process_settings(emulator)) as process:
+    settings = {**process_settings(emulator), "BRIDGE_SHUTDOWN__GRACE_SECONDS": str(GRACE_SECONDS)}
+    async with started("run", folder=tmp_path, settings=settings) as process:
         await until(lambda: acked(emulator) == 1 and collector.requests > 0)
         begun = asyncio.get_running_loop().time()
         end = await finished(process, stop=True)

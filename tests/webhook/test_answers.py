@@ -266,6 +266,7 @@ async def test_nobody_there_is_the_endpoints_trouble_in_one_line() -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("invalid_names", "no_proxies")
 async def test_a_name_that_does_not_resolve_is_the_endpoints_trouble() -> None:
     async with opened("http://nowhere.invalid/") as sink:
         with pytest.raises(SinkDownError, match=r"the name nowhere\.invalid does not resolve; check URL"):

@@ -13,6 +13,7 @@ from bridge.sinks.webhook import WebhookSink
 from bridge.sinks.webhook.settings import WebhookSettings
 from bridge.testing import make_event
 from bridge.testing.contract import Rig, SinkContract
+from server_process import free_port
 from webhook.receiver import Received, receiving
 
 UNACCEPTABLE = "never taken"
@@ -24,7 +25,7 @@ class WebhookRig(Rig):
     def __init__(self, mode: str) -> None:
         self._mode = mode
         self._kept: list[tuple[str, bytes]] = []
-        self._port = 0
+        self._port = free_port()
         self._running = AsyncExitStack()
         self._going_on = asyncio.Event()
         self._going_on.set()
@@ -48,7 +49,6 @@ class WebhookRig(Rig):
     async def bring_up(self) -> None:
         self._running = AsyncExitStack()
         receiver = await self._running.enter_async_context(receiving(port=self._port))
-        self._port = int(receiver.url.rsplit(":", 1)[1].partition("/")[0])
         receiver.answer = self._answer
 
     async def freeze(self) -> None:

@@ -8,12 +8,7 @@ from bridge.testing import make_event
 from rocketmq.servers import Server, answering, http, serving
 from webhook.receiver import opened, send
 
-
-@pytest.fixture(autouse=True)
-def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+pytestmark = pytest.mark.usefixtures("no_proxies")
 
 
 def use(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:

@@ -2,13 +2,14 @@
 
 import asyncio
 import os
+import secrets
 import shutil
 import signal
 import socket
 import sysconfig
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import nats
@@ -19,13 +20,20 @@ MAX_PAYLOAD = 5 * 1024 * 1024
 PATIENCE_SECONDS = 20.0
 
 
+def _free_port() -> int:
+    """Below those that the system gives to connections, as it has to be free when the server starts again."""
+    while True:
+        port = secrets.choice(range(10_000, 32_768))
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 class NatsServer:
     """It keeps its port and what it has stored, however often it is killed."""
 
     def __init__(self, folder: Path, *, extra: str = "") -> None:
-        with socket.socket() as probe:  # a port that stays the same when the server starts again
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = _free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self._config = folder / "nats.conf"
         self._config.write_text(
