@@ -19,7 +19,7 @@ from bridge.source import Source
 from bridge.watch.facts import Facts, Phase
 
 CLOSE_SECONDS = 3.0
-"""How much of the grace is kept for closing the sink, and SETTLE_SECONDS besides; a fifth of the grace where that is less."""
+"""How much of the grace is kept for closing the sink, with SETTLE_SECONDS on top; a fifth of the grace where that is less."""
 LEDGER_SECONDS = 1.0
 """And for what has still to be written to a shared ledger after that; a tenth of the grace where that is less."""
 
