@@ -171,10 +171,16 @@ class Stage:
         self.receiver.answer = self._answers()[misfortune.kind]
         await asyncio.sleep(misfortune.seconds)
         self.receiver.answer = self.answer
+        if misfortune.kind == "answers late":
+            await asyncio.sleep(self._late_seconds)  # until it has taken what it still holds
+
+    @property
+    def _late_seconds(self) -> float:
+        return self.terms.lease_seconds / 2
 
     def _answers(self) -> Mapping[str, Answer]:
         async def late(received: Received) -> web.Response:
-            await asyncio.sleep(self.terms.lease_seconds / 2)
+            await asyncio.sleep(self._late_seconds)
             return self.take(received)
 
         def lost(received: Received) -> web.Response:
