@@ -142,7 +142,7 @@ async def test_a_connection_that_asks_nothing_more_is_closed(sent: bytes) -> Non
 
 async def test_an_idle_bridge_is_ready_long_before_its_first_long_poll_ends(emulator: Emulator, tmp_path: Path) -> None:
     async with running(emulator, tmp_path) as (_, probe):
-        await until_seen(probe.ready, seconds=10)
+        await until_seen(probe.ready, seconds=1)
         await until(lambda: emulator.open_polls() == 1)
         status, report = await probe.health()
         assert (status, report["status"], report["connected"], report["reason"]) == (200, "ok", True, None)
