@@ -56,26 +56,21 @@ class NothingPolledInAnOutage(KnownOutages):
 
 
 class OneDeliveryPerOutage(KnownOutages):
-    """Promise 4: an outage costs a message one delivery, and one more for each time that it was the one to try the sink.
-
-    And one if its lease ends while a poll waits that was out when the outage began: to cut it might cost others a delivery.
-    """
+    """Promise 4: an outage costs a message one delivery, and one more for each time that it was the one to try the sink."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
         self._allowed: dict[Message, int] = {}
         self._may_cost = 1 + len(plan.incidents)
         self._trial: dict[str, bool] = {}
-        self._wait = plan.rules.wait_seconds
 
     def on_polling(self, at: float, entry: story.Polling) -> None:
         self._trial[entry.life] = entry.most == 1 and self._is_down(entry.life, at)
 
-    def on_handedout(self, at: float, entry: story.HandedOut) -> str | None:
+    def on_handedout(self, _: float, entry: story.HandedOut) -> str | None:
         message = entry.delivered.message
         allowed = self._allowed.setdefault(message, self._may_cost)
-        poll_was_out = any(since < at <= since + self._wait for since in self._down[entry.life].values())
-        if self._trial[entry.life] or (poll_was_out and entry.delivered.times > 1):
+        if self._trial[entry.life]:
             self._allowed[message] = allowed = allowed + 1
         return f"the outage has cost {message} {entry.delivered.times} deliveries" if entry.delivered.times > allowed else None
 
