@@ -69,7 +69,7 @@ class Pollers:
                     await self._wait_out_the_outage()
                     continue
                 # A poll that is to show that the connection is there, the first of all among them, doesn't wait for messages.
-                await self._poll(self._wait_seconds if self._facts.rocketmq.ok else 0)
+                await self._poll(self._patience() if self._facts.rocketmq.ok else 0)
                 await wait(self._pace.resume_at - self._now(), self._stopping)
             if self._others:
                 await asyncio.wait(self._others)
@@ -118,6 +118,17 @@ class Pollers:
             return False
         finally:
             self._room.take(-reckoned)
+
+    def _patience(self) -> int:
+        """How long the next poll waits, in seconds: not until what is held comes again, nor what other pollers are given.
+
+        Else an outage that begins meanwhile might cost that a second delivery (promise 4).
+        """
+        comes_again = self._facts.lease_ends
+        if self._others and self._facts.lease_seconds:
+            comes_again.append(self._now() + self._facts.lease_seconds)
+        before_that = min(comes_again, default=math.inf) - self._now() - 1
+        return int(min(self._wait_seconds, max(1, before_that)))
 
     def _add_one(self) -> None:
         if len(self._others) + 1 < self._max_pollers and self._long_polls.held:

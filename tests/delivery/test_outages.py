@@ -118,6 +118,49 @@ def test_an_outage_costs_a_message_at_most_one_delivery_but_for_lone_probes(minu
     run(main())
 
 
+def test_a_poll_that_is_out_when_an_outage_begins_brings_nothing_that_was_held_then_a_second_time() -> None:
+    """With a lease shorter than a poll, too: the poll ends before what is held comes again."""
+
+    async def main() -> None:
+        async with world(MemorySink(poison), lease=10) as w:
+            (parked,) = w.source.publish("poison")
+            await w.until(lambda: w.facts.beside == 1, seconds=1)
+            await w.until(lambda: len(w.source.polls) == 2, seconds=1)
+            w.sink.trouble = SinkDownError("no connection")  # which the parked event finds out
+            await asyncio.sleep(300)
+            assert w.facts.counts.received == 1
+            w.sink.trouble, w.sink.answer = None, lambda _: CONFIRMED
+            await w.until(lambda: w.acked == [parked], seconds=31)
+            assert w.facts.counts.received == 2
+
+    run(main())
+
+
+def test_nor_does_it_bring_again_what_another_poll_that_was_out_has_brought() -> None:
+    async def main() -> None:
+        async with world(lease=10) as w:
+            receive = w.source.receive
+
+            async def late(max_messages: int, wait_seconds: int) -> Batch:
+                """What brings the last message is a second on its way."""
+                batch = await receive(max_messages, wait_seconds)
+                if len(batch.deliveries) == 1:
+                    await asyncio.sleep(1)
+                return batch
+
+            w.source.receive = late  # type: ignore[method-assign]
+            w.source.publish(*(f"m{number}" for number in range(5)))
+            await w.until(lambda: len(w.acked) == 4, seconds=0.5)
+            w.sink.trouble = SinkDownError("no connection")
+            await asyncio.sleep(300)
+            assert w.facts.counts.received == 5
+            w.sink.trouble = None
+            await w.until(lambda: len(w.acked) == 5, seconds=31)
+            assert w.facts.counts.received == 6
+
+    run(main())
+
+
 class Unprobed(MemorySink):
     """A probe that always succeeds tells nothing, like a sink without one."""
 
