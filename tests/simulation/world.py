@@ -46,6 +46,7 @@ class Life:
         self.killed = False
         self.ended = False
         self.engine: Engine | None = None
+        self._told_to_end = False
         self._world = world
         self._gone = gone
         self._context = copy_context()
@@ -60,7 +61,7 @@ class Life:
         self._world.loop.create_task(self._live(), context=self._context)
 
     def signal(self) -> None:
-        """SIGTERM; a process that is frozen takes it when it thaws."""
+        """SIGTERM; a process that is frozen takes it when it thaws, and one that is only beginning when it has begun."""
         self._world.loop.call_soon(self._drain, context=self._context)
 
     def kill(self) -> None:
@@ -115,6 +116,8 @@ class Life:
         store = LedgerEnd(self.name, world.ledger) if plan.shared_ledger else None
         self.engine = Engine(source, sinks, facts, plan.rules, dead_letters=dead_letters, ledger_store=store, rng=rng)
         world.story.tell(story.Started(self.name))
+        if self._told_to_end:
+            self._drain()
         how = ""
         try:
             await self.engine.run()
@@ -125,6 +128,7 @@ class Life:
         self._gone()
 
     def _drain(self) -> None:
+        self._told_to_end = True
         if self.engine is not None and not self.ended:
             self._world.story.tell(story.Draining(self.name, self._world.plan.rules.grace_seconds))
             self.engine.drain()
