@@ -32,6 +32,7 @@ class DeadLetters:
         self._outlet = Outlet(name, sink, component)
         self._opening = asyncio.Lock()
         self._openings = 0
+        self._unanswered: dict[str, Unknown] = {}  # by message id
 
     async def open(self) -> None:
         """Open the sink, once; where that fails it is tried again with the next dead letter. Raises FixSettingsError."""
@@ -42,17 +43,25 @@ class DeadLetters:
                 self._openings += 1
 
     async def bury(self, delivery: Delivery, reason: Reason, error: str, sink: str, *, deadline: float) -> bool:
-        """Send one dead letter; tells whether it was confirmed, however late. Not begun past the deadline."""
-        if not self._outlet.opened:
-            await self.open()
-        if not self._outlet.opened or asyncio.get_running_loop().time() >= deadline:
-            return False
-        letter = replace(delivery, event=_letter(delivery.event, reason, error, sink))
-        give_up_at = (deadline + delivery.expires_at) / 2
-        outcome: Outcome
-        (outcome,) = await self._outlet.send([letter], deadline=deadline, give_up_at=give_up_at, first=False)
+        """Send one dead letter; tells whether it was confirmed, however late. Not begun past the deadline.
+
+        While the answer to another about the same message is out, that one has to do: in ordered mode a message that comes
+        damaged once, and once not, may be in two lanes.
+        """
+        message_id = delivery.event.id
+        outcome: Outcome | None = self._unanswered.get(message_id)
+        if outcome is None:
+            if not self._outlet.opened:
+                await self.open()
+            if not self._outlet.opened or asyncio.get_running_loop().time() >= deadline:
+                return False
+            letter = replace(delivery, event=_letter(delivery.event, reason, error, sink))
+            give_up_at = (deadline + delivery.expires_at) / 2
+            (outcome,) = await self._outlet.send([letter], deadline=deadline, give_up_at=give_up_at, first=False)
         if isinstance(outcome, Unknown):
+            self._unanswered[message_id] = outcome
             outcome = await settled(outcome)
+            self._unanswered.pop(message_id, None)
         return isinstance(outcome, Confirmed)
 
     async def close(self, seconds: float) -> None:

@@ -122,13 +122,13 @@ class Pollers:
     def _patience(self) -> int:
         """How long the next poll waits, in seconds: not until what is held comes again, nor what other pollers are given.
 
-        Else an outage that begins meanwhile might cost that a second delivery (promise 4).
+        Else an outage that begins meanwhile might cost that a second delivery (promise 4). What comes again at once does so.
         """
-        comes_again = self._facts.lease_ends
+        now, comes_again = self._now(), self._facts.lease_ends
         if self._others and self._facts.lease_seconds:
-            comes_again.append(self._now() + self._facts.lease_seconds)
-        before_that = min(comes_again, default=math.inf) - self._now() - 1
-        return int(min(self._wait_seconds, max(1, before_that)))
+            comes_again.append(now + self._facts.lease_seconds)
+        first = min((at for at in comes_again if at >= now + 2), default=math.inf)
+        return int(min(self._wait_seconds, first - now - 1))
 
     def _add_one(self) -> None:
         if len(self._others) + 1 < self._max_pollers and self._long_polls.held:

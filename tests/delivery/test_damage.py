@@ -5,10 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from bridge.delivery.engine import Rules
+from bridge.sinks import CONFIRMED, Again
 from bridge.source import Batch, Delivery
 from bridge.testing import MemorySink
 from worlds.virtual_time import run
-from worlds.world import World, world
+from worlds.world import StillOut, World, world
 
 ORDERED = Rules(ordered=True)
 
@@ -88,5 +89,26 @@ def test_damage_of_a_known_shard_that_nobody_buries_stops_that_shard_only() -> N
                 w.source.publish(f"b {number}", shard="b")
             await asyncio.sleep(200)
             assert sorted(bodies(w.sink)) == ["a 0", "b 0", "b 1", "b 2"]
+
+    run(main())
+
+
+def test_one_dead_letter_at_a_time_is_out_about_a_message_though_it_is_in_two_lanes() -> None:
+    """Damaged it was in a lane of its own, and buried; now it can be read, fails in its shard, and would be buried again."""
+
+    async def main() -> None:
+        unanswered = StillOut()
+        letters = MemorySink(unanswered)
+        sink = MemorySink(lambda _: Again("500"))
+        async with world(sink, lease=60, dead_letters=letters, rules=Rules(ordered=True, max_deliveries=2)) as w:
+            damage(w, unreadable("a 0", deliveries=1))
+            ids = w.source.publish("a 0", shard="a")
+            await w.until(lambda: len(unanswered.answers) == 1, seconds=1)
+            await asyncio.sleep(115)
+            assert len(sink.sends) > 3  # in the second lease
+            assert len(letters.sends) == 1
+            unanswered.answers[0].set_result(CONFIRMED)
+            await w.until(lambda: w.acked == ids, seconds=1)
+            assert len(letters.sends) == 1
 
     run(main())

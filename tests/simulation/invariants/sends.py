@@ -62,8 +62,7 @@ class NotSentAgain:
             who = entry.life, entry.sink, delivered.identity
             last = self._last.get(who)
             another = letter is not None and letter != self._letters.get(who)
-            # Another sink has refused it since; or it could be read the last time, and now has no shard to wait in.
-            if another and (last == "confirmed" or (letter is not None and letter.reason == "damaged")):
+            if another and last == "confirmed":  # another sink has refused it since
                 last = None
             self._letters[who] = letter
             if delivered in self._stale:
