@@ -7,7 +7,7 @@ import re
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from bridge.errors import BridgeError, BrokenAnswerError, FixSettingsError, MissingExtraError, ThrottledError, TryAgainError
 from bridge.rocketmq.credentials import Credentials, CredentialsNow
@@ -57,6 +57,18 @@ def endpoint_for(*, endpoint: str | None, region: str | None) -> str:
     return f"https://ons.{region}.aliyuncs.com"
 
 
+class _Nothing(str):
+    """Empty, and yet true: for what is false the SDK takes the environment's proxy, and heeds no `NO_PROXY`."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return True
+
+
+_NO_PROXY: Final = _Nothing()
+
+
 class ManagementApi:
     """Asks about one consumer group.
 
@@ -67,8 +79,8 @@ class ManagementApi:
     context anew. So it has a thread of its own with an event loop of its own, and whatever happens there, `call_seconds` later
     the caller is free again.
 
-    `endpoint` is a URL, scheme and host; `credentials` are asked for each call. Without a `proxy` the SDK takes the one that
-    the environment names, and heeds no `NO_PROXY`. Raises MissingExtraError when the SDK isn't installed.
+    `endpoint` is a URL, scheme and host; `credentials` are asked for each call. Raises MissingExtraError when the SDK isn't
+    installed.
     """
 
     def __init__(
@@ -88,8 +100,8 @@ class ManagementApi:
         self._config = {
             "endpoint": self.host,
             "protocol": scheme.upper(),
-            "http_proxy": proxy,
-            "https_proxy": proxy,
+            "http_proxy": proxy or _NO_PROXY,
+            "https_proxy": proxy or _NO_PROXY,
             "ca": str(ca_file) if ca_file else None,
         }
         self._credentials = credentials

@@ -17,6 +17,7 @@ from bridge.errors import BrokenAnswerError, FixSettingsError, MissingExtraError
 from bridge.rocketmq.credentials import Credentials
 from bridge.rocketmq.management import ManagementApi, endpoint_for
 from bridge.watch.consumer import MAX_CONNECTIONS, Backlog, Connection, Listed
+from server_process import free_port
 
 GROUP, INSTANCE = "GID_a", "MQ_INST_1"
 
@@ -36,6 +37,15 @@ async def asking(endpoint: str, key: Key | None = None, **settings: Any) -> Asyn
     api = ManagementApi(endpoint, key or Key(), group=GROUP, instance=INSTANCE, **settings)
     yield api
     api.close()
+
+
+def certified(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """What a server of 127.0.0.1 shows, and the CA to trust."""
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(folder / "ca.pem"))
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ca.issue_cert("127.0.0.1").configure_cert(tls)
+    return tls, folder / "ca.pem"
 
 
 def listing(*items: Any) -> dict[str, Any]:
@@ -149,12 +159,9 @@ async def test_what_is_no_answer_is_not_taken_for_one(answer: bytes) -> None:
 
 
 async def test_over_tls_the_certificate_is_checked_against_the_ca_that_was_given(tmp_path: Path) -> None:
-    ca = trustme.CA()
-    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    ca.issue_cert("127.0.0.1").configure_cert(tls)
+    tls, ca_file = certified(tmp_path)
     async with answering(b'{"RequestId":"x","Data":{"TotalDiff":3}}', tls=tls) as (address, _):
-        async with asking(f"https://{address}", ca_file=tmp_path / "ca.pem") as api:
+        async with asking(f"https://{address}", ca_file=ca_file) as api:
             assert (await api.backlog()).messages == 3
         async with asking(f"https://{address}") as api:
             with pytest.raises(TryAgainError, match="CERTIFICATE_VERIFY_FAILED"):
@@ -168,6 +175,20 @@ async def test_the_way_leads_through_the_proxy_that_was_given() -> None:
     ):
         assert (await api.backlog()).messages == 3
     assert seen == [f"POST http://ons.cn-hangzhou.aliyuncs.com/?GroupId={GROUP}&InstanceId={INSTANCE} HTTP/1.1"]
+
+
+async def test_without_one_that_was_given_the_environment_is_not_asked_for_a_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever gives one has looked there, and at NO_PROXY, which the SDK doesn't heed."""
+    for variable in ("HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{free_port()}")
+    tls, ca_file = certified(tmp_path)
+    answer = b'{"RequestId":"x","Data":{"TotalDiff":3}}'
+    async with answering(answer, tls=tls) as (address, _), asking(f"https://{address}", ca_file=ca_file) as api:
+        assert (await api.backlog()).messages == 3
+    async with answering(answer) as (address, _), asking(f"http://{address}") as api:
+        assert (await api.backlog()).messages == 3
 
 
 async def test_garbage_of_the_emulator_is_no_answer_either(emulator: Emulator) -> None:

@@ -37,7 +37,7 @@ class NothingPastItsDeadline:
             return f"{entry.life} sends {in_words(entry.deliveries)} past the deadline at {entry.deadline:.3f}"
         # Milliseconds were rounded; and that a clock is set again, after no more than a long poll has told of the first time,
         # shows only when it makes more than the second to which a Date is told.
-        unknowable = 0.002 if self._clock_sets < 2 else 1.002  # noqa: PLR2004 - the second time
+        unknowable = 0.002 if self._clock_sets < 2 else 1.002
         for delivered in entry.deliveries:
             lease_end = self._lease_ends.get(delivered)
             if lease_end is not None and entry.deadline > lease_end + unknowable:
