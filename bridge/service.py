@@ -136,9 +136,17 @@ class Service:
                 rng=random.Random(),  # noqa: S311 - for jitter
             )
             self._watching = watch.watching()
-        self._run = engine.run
-        self.drain = engine.drain
-        self.interrupt = engine.interrupt
+        self._engine = engine
+
+    def drain(self) -> None:
+        """See `Engine.drain`."""
+        self.credentials.wait_no_longer()
+        self._engine.drain()
+
+    def interrupt(self) -> None:
+        """See `Engine.interrupt`."""
+        self.credentials.wait_no_longer()
+        self._engine.interrupt()
 
     async def run(self) -> None:
         """Take messages from the broker to the sink until told to drain.
@@ -154,7 +162,7 @@ class Service:
             self.url.set_result(str(URL.build(scheme="http", host=host, port=face.port, path="/")))
             self._say_what_starts()
             async with self.credentials, self._client, self._watching, self._exporting:
-                await self._run()
+                await self._engine.run()
             self._say_what_is_left()
 
     def _count_units(self, messages: Sequence[Message | Damaged]) -> None:

@@ -49,6 +49,8 @@ class Outlet:
         self._without_confirmation: set[str] = set()
         self._out: set[asyncio.Task[object]] = set()
         self._awaited = 0
+        self.sends_while_down = 0
+        """How often it was sent anything while it was down."""
         self.down = True
         """Whether it takes nothing at the moment, as far as is known; so too before it has been opened."""
 
@@ -75,6 +77,7 @@ class Outlet:
         task = asyncio.create_task(self._send(deliveries, deadline))
         self._keep(task)
         self._awaited += 1
+        self.sends_while_down += self.down
         try:
             await asyncio.wait([task], timeout=max(0.0, give_up_at - asyncio.get_running_loop().time()))
         except asyncio.CancelledError:

@@ -75,6 +75,11 @@ class Outlets:
         """Whether an answer of a sink that is down is awaited."""
         return any(outlet.down and outlet.busy for outlet in self._outlets)
 
+    @property
+    def sends_while_down(self) -> int:
+        """How often a sink was sent anything while it was down: what that brings tells whether it still is."""
+        return sum(outlet.sends_while_down for outlet in self._outlets)
+
     # ---- sending -----------------------------------------------------------------------------------------------------
 
     async def send(

@@ -300,16 +300,15 @@ class Pipeline:
         """Whether a lane is a redelivery of one that is under way, which goes on with the new receipts and leases."""
         if not self._has_to_send(lane, confirmed):
             return True
-        if lane[0].receipt and (unanswered := self._unanswered.get(lane[0].event.id)) is not None:
-            self._see_through_beside(lane, Pending(unanswered))
-            return True
         under_way = self._beside.get(key) or self._in_flow.get(key)
-        if not under_way:
-            return False
-        if under_way[0].event.id == lane[0].event.id and lane[0].receipt:
+        if under_way and under_way[0].event.id == lane[0].event.id and lane[0].receipt:
             self._join(under_way, lane)
-        else:  # the broker has given out more of a shard before the rest of it was acked, or a receipt can't be read
+        elif lane[0].receipt and (unanswered := self._unanswered.get(lane[0].event.id)) is not None:
+            self._see_through_beside(lane, Pending(unanswered))
+        elif under_way:  # the broker has given out more of a shard before its rest was acked, or a receipt can't be read
             self._leave(lane, "shard busy")
+        else:
+            return False
         return True
 
     def _join(self, under_way: Lane, lane: Lane) -> None:
@@ -416,7 +415,8 @@ class Pipeline:
         until = self.deadline(lane[0])
         if self._now() + pause >= until:
             return False
-        fit_for_trial = tries <= MAX_TRIALS
+        # An outage doesn't wait for one that sleeps for long, as some receivers ask.
+        fit_for_trial = tries <= MAX_TRIALS and (self._outlets.down or pause <= RETRY_CEILING_SECONDS)
         self._to_try += fit_for_trial
         try:
             if not self._outlets.down:
@@ -474,7 +474,9 @@ class Pipeline:
     async def _bury(self, delivery: Delivery, reason: Reason, error: str, sinks: str) -> bool:
         if self._dead_letters is None or not delivery.receipt:
             return False
-        if not await self._dead_letters.bury(delivery, reason, error, sinks, deadline=self.deadline(delivery)):
+        # It may be its deadline that has brought it here, so half of the margin is for the letter.
+        until = (self.deadline(delivery) + delivery.expires_at) / 2
+        if not await self._dead_letters.bury(delivery, reason, error, sinks, deadline=until):
             return False
         self._facts.counts.dead_letters[reason.value] += 1
         log.warning("dead letter", message_id=delivery.event.id, reason=reason.value, error=error)

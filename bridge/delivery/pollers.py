@@ -51,7 +51,7 @@ class Pollers:
         self._rng = rng
         self._now = asyncio.get_running_loop().time
         self._long_polls = LongPolls(facts, self._now)
-        self._trial_in_vain = False  # as what it brought was poison, of which nothing can be learnt
+        self._trial_in_vain = False  # as what it brought was poison, or has nothing to do at the sink that is down
         self._stopping = asyncio.Event()
         self._polls: set[asyncio.Task[Batch]] = set()
         self._others: set[asyncio.Task[None]] = set()
@@ -113,7 +113,9 @@ class Pollers:
                 full = len(sizes) >= asked
                 if full and not trial:
                     self._add_one()
+                sends = self._outlets.sends_while_down
                 await self._pipeline.deliver(batch.deliveries, trial=trial)
+                self._trial_in_vain |= trial and self._outlets.sends_while_down == sends
                 return full
             return False
         finally:
@@ -172,7 +174,8 @@ class Pollers:
     def _note_answer(self, batch: Batch, wait_seconds: int) -> None:
         polls = self._facts.counts.polls
         self._facts.poll_seconds.observe(batch.waited)
-        if batch.deliveries and all(self._now() >= self._pipeline.deadline(delivery) for delivery in batch.deliveries):
+        readable = [delivery for delivery in batch.deliveries if delivery.damage is None]
+        if readable and all(self._now() >= self._pipeline.deadline(delivery) for delivery in readable):
             self._note_trouble(TryAgainError(_LEASES_ARE_OVER))
             return
         self._facts.rocketmq.works()
@@ -199,7 +202,8 @@ class Pollers:
         while not await self._outlets.wait_until_up(pause, self._stopping) and not self._stopping.is_set():
             self._trial_in_vain = False
             await self._try_the_sink()
-            # Else poison that comes again before anything else does would make an outage last for ever.
+            # Else poison that comes again before anything else does would make an outage last for ever, and what only wants
+            # its ack, very long.
             pause = OUTAGE_FIRST_SECONDS if self._trial_in_vain else backoff.pause()
         self._facts.paused = None
         self._pipeline.outage_ended()

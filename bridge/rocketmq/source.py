@@ -10,6 +10,9 @@ from bridge.rocketmq.damage import Damaged
 from bridge.rocketmq.message import Message
 from bridge.source import Batch, Delivery, NotAcked
 
+UNKNOWN_LEASE_SECONDS = 15.0
+"""How long a delivery is taken to be ours whose lease can't be read: less than the shortest that was seen (protocol.md 6)."""
+
 
 class RocketMQSource:
     """One subscription, polled and acked through one client.
@@ -91,7 +94,7 @@ class RocketMQSource:
             event=self._conversion.damaged(message),
             receipt=message.receipt_handle or "",
             received_at=received_at,
-            expires_at=received_at if end is None else epoch + end / 1000,  # an unknown lease counts as over
+            expires_at=received_at + UNKNOWN_LEASE_SECONDS if end is None else epoch + end / 1000,
             consumed_times=message.consumed_times or 1,
             damage=message.reason,
         )

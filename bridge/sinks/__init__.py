@@ -37,7 +37,7 @@ Every sink, yours as well as ours, passes the contract suite in `bridge.testing`
 """
 
 from abc import ABC, abstractmethod
-from asyncio import Future
+from asyncio import Future, isfuture
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -66,6 +66,10 @@ class Refused:
 
     reason: str
 
+    def __post_init__(self) -> None:
+        """Raises TypeError where `reason` is no text: in the sink's own line, before anything is made of it."""
+        _expect("reason", self.reason, isinstance(self.reason, str))
+
 
 @dataclass(frozen=True, slots=True)
 class Again:
@@ -75,12 +79,26 @@ class Again:
     after: float | None = None
     """Seconds that the other side asks to be left alone, where it did."""
 
+    def __post_init__(self) -> None:
+        """Raises TypeError; see `Refused`."""
+        _expect("reason", self.reason, isinstance(self.reason, str))
+        _expect("after", self.after, self.after is None or isinstance(self.after, int | float))
+
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
     """Handed over, and the answer is still out; `answer` will hold it: one of the other three outcomes."""
 
     answer: "Future[Confirmed | Refused | Again]"
+
+    def __post_init__(self) -> None:
+        """Raises TypeError; see `Refused`."""
+        _expect("answer", self.answer, isfuture(self.answer))
+
+
+def _expect(field: str, value: object, fits: bool) -> None:  # noqa: FBT001 - it is what this is about
+    if not fits:
+        raise TypeError(f"{field} of an outcome can't be of type {type(value).__name__}")
 
 
 Outcome = Confirmed | Refused | Again | Unknown

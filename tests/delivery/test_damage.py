@@ -112,3 +112,16 @@ def test_one_dead_letter_at_a_time_is_out_about_a_message_though_it_is_in_two_la
             assert len(letters.sends) == 1
 
     run(main())
+
+
+def test_a_lease_that_cannot_be_read_says_nothing_of_the_brokers_clock() -> None:
+    async def main() -> None:
+        async with world(dead_letters=MemorySink()) as w:
+            damage(w, lambda delivery: replace(delivery, damage="its lease", expires_at=delivery.received_at))
+            w.source.publish("a")
+            await asyncio.sleep(1)
+            assert w.facts.counts.damaged == 1
+            assert w.facts.rocketmq.ok
+            assert not w.facts.counts.polls["error"]
+
+    run(main())

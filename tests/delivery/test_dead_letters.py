@@ -1,6 +1,7 @@
 """Dead letters: what can't be delivered goes to a sink of its own, for a reason, and is acked only when that has confirmed."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 from bridge.delivery.engine import Rules
@@ -148,5 +149,24 @@ def test_in_ordered_mode_a_dead_letter_counts_as_confirmed_and_its_shard_goes_on
             await w.until(lambda: w.acked == ids, seconds=10)
             assert [event.body for event in w.sink.confirmed] == ["a", "b"]
             assert [event.body for event in letters.confirmed] == ["bad"]
+
+    run(main())
+
+
+def test_an_event_whose_answers_come_at_the_deadline_is_buried_when_it_has_been_delivered_often_enough() -> None:
+    class Late(MemorySink):
+        """As the contract has it: it answers by the deadline."""
+
+        async def send(self, events: Sequence[Event], deadline: float) -> Sequence[Outcome]:
+            await asyncio.sleep(deadline - asyncio.get_running_loop().time())
+            return [Again("no answer in time")] * len(events)
+
+    async def main() -> None:
+        letters = MemorySink()
+        async with world(Late(), dead_letters=letters, rules=Rules(max_deliveries=3)) as w:
+            ids = w.source.publish("bad")
+            await w.until(lambda: w.acked == ids, seconds=3 * 300)
+            assert w.facts.counts.received == 3
+            assert [event.attributes["mqdeadreason"] for event in letters.confirmed] == ["deliveries"]
 
     run(main())

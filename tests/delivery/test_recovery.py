@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import structlog
@@ -10,9 +11,9 @@ from structlog.testing import LogCapture
 
 from bridge.delivery import pipeline
 from bridge.delivery.engine import Rules
-from bridge.errors import SinkDownError, ThrottledError
+from bridge.errors import SinkDownError, ThrottledError, TryAgainError
 from bridge.event import Event
-from bridge.sinks import CONFIRMED, Outcome, Refused
+from bridge.sinks import CONFIRMED, Again, Outcome, Refused, Unknown
 from bridge.source import Batch
 from bridge.testing import MemorySink
 from worlds.virtual_time import run
@@ -184,5 +185,64 @@ def test_an_outage_ends_although_poison_comes_again_before_anything_else_does() 
             await asyncio.sleep(100)
             sink.trouble = None
             await w.until(lambda: len(w.acked) == 6, seconds=60)
+
+    run(main())
+
+
+class Unprobed(MemorySink):
+    """A probe that always succeeds tells nothing."""
+
+    async def probe(self) -> None:
+        return
+
+
+def test_an_outage_does_not_wait_for_an_event_that_sleeps_for_minutes_as_its_receiver_asked() -> None:
+    async def main() -> None:
+        sink = Unprobed(lambda event: Again("429", 250) if event.body == "limited" else CONFIRMED)
+        async with world(sink) as w:
+            w.source.publish("limited")
+            await asyncio.sleep(5)
+            sink.trouble = SinkDownError("no connection")
+            w.source.publish("tried in vain")
+            await asyncio.sleep(20)  # so often that it isn't fit for a trial any more
+            sink.trouble = None
+            ids = w.source.publish(*(f"m{number}" for number in range(50)))
+            await w.until(lambda: set(ids) <= set(w.acked), seconds=31)
+
+    run(main())
+
+
+def test_an_outage_is_not_prolonged_by_messages_that_only_want_their_acks() -> None:
+    """They have nothing to do at the sink, so they can't show whether it is up."""
+
+    def refuse() -> None:
+        raise TryAgainError("500")
+
+    async def main() -> None:
+        async with world() as w:
+            w.source.refuse_ack = refuse
+            w.source.publish(*(f"m{number}" for number in range(32)))
+            await asyncio.sleep(280)
+            w.sink.trouble = SinkDownError("no connection")
+            w.outlet.fails("no connection")
+            await w.until(lambda: w.facts.counts.not_acked["expired"] == 32, seconds=30)
+            w.sink.trouble, w.source.refuse_ack = None, lambda: None
+            assert w.backlog == 32  # they are there again, before the next
+            w.source.publish("new")
+            await w.until(lambda: not w.outlet.down, seconds=32 + 31)
+            await w.until(lambda: len(w.acked) == 33, seconds=1)
+
+    run(main())
+
+
+@pytest.mark.parametrize(("kind", "wrong"), [(Refused, [ValueError("x")]), (Again, ["x", "5"]), (Unknown, [None])])
+def test_an_outcome_that_is_made_of_the_wrong_things_breaks_the_contract_and_ends_nothing(kind: Any, wrong: list[Any]) -> None:
+    async def main() -> None:
+        async with world(Unprobed(lambda event: kind(*wrong) if event.body == "bad" else CONFIRMED)) as w:
+            w.source.publish("bad")
+            await w.until(lambda: w.facts.sinks["memory"].last_error is not None, seconds=5)
+            assert "of an outcome can't be of type" in str(w.facts.sinks["memory"].last_error)
+            (good,) = w.source.publish("good")
+            await w.until(lambda: good in w.acked, seconds=60)
 
     run(main())

@@ -4,10 +4,11 @@ import asyncio
 from dataclasses import replace
 
 from bridge.delivery.engine import Rules
+from bridge.sinks import CONFIRMED
 from bridge.source import Batch, Delivery
 from bridge.testing import MemorySink
 from worlds.virtual_time import run
-from worlds.world import World, world
+from worlds.world import StillOut, World, world
 
 
 async def redeliver(w: World) -> None:
@@ -74,3 +75,22 @@ def test_what_was_damaged_and_comes_again_sound_is_not_taken_for_what_was_sent_b
 def broken_at_first(delivery: Delivery) -> Delivery:
     broken = delivery.event.body == "broken at first" and delivery.consumed_times == 1
     return replace(delivery, damage="its XML is broken") if broken else delivery
+
+
+def test_however_often_it_comes_a_message_whose_answer_is_out_is_in_one_lane() -> None:
+    async def main() -> None:
+        out = StillOut()
+        async with world(MemorySink(out), rules=Rules(max_bytes=200_000), lease=60) as w:
+            w.source.publish("x" * 90_000)
+            await asyncio.sleep(1)
+            w.source.publish("y" * 20_000)  # which finds no room beside the first
+            await asyncio.sleep(60)
+            out.answers[0].set_result(CONFIRMED)
+            await asyncio.sleep(300)
+            assert w.facts.beside == 1
+            out.answers[1].set_result(CONFIRMED)
+            await w.until(lambda: len(w.acked) == 2, seconds=1)
+            assert w.facts.counts.confirmed == 2
+            assert not w.facts.beside
+
+    run(main())

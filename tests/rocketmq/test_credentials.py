@@ -209,6 +209,19 @@ async def test_what_cannot_be_renewed_stays_in_force_and_is_reported_and_tried_a
         assert credentials() == NEW
 
 
+async def test_the_start_waits_no_longer_when_the_bridge_is_to_end() -> None:
+    place = Scripted(NEW)
+    place.open.clear()
+    credentials = CredentialsInForce(None, place)
+    entering = asyncio.ensure_future(credentials.__aenter__())
+    await until(lambda: len(place.looks) == 1)
+    assert not entering.done()
+    credentials.wait_no_longer()
+    await asyncio.wait_for(entering, 5)
+    place.open.set()
+    await credentials.__aexit__(None, None, None)
+
+
 async def test_the_start_waits_for_the_first_credentials() -> None:
     async with CredentialsInForce(None, Scripted(NEW)) as credentials:
         assert credentials() == NEW

@@ -6,7 +6,7 @@ from bridge.delivery.lease import BrokerClock
 from bridge.event import Origin
 from bridge.rocketmq.client import Client
 from bridge.rocketmq.conversion import Conversion
-from bridge.rocketmq.source import RocketMQSource
+from bridge.rocketmq.source import UNKNOWN_LEASE_SECONDS, RocketMQSource
 from bridge.source import Batch
 from rocketmq.calls import SUBSCRIPTION
 from rocketmq.documents import ack_errors, batch, element, expected
@@ -86,12 +86,13 @@ async def test_a_damaged_message_whose_lease_cannot_be_read_has_that_of_its_neig
     assert damaged.receipt == expected(2).receipt_handle
 
 
-async def test_a_lease_of_which_nothing_is_known_counts_as_over() -> None:
+async def test_a_lease_of_which_nothing_is_known_is_taken_for_a_short_one() -> None:
+    """Long enough to bury what it is of, and to ack it."""
     received, _ = await receive(http(200, batch(element().replace("1571743202463", "soon"))))
 
     (delivery,) = received.deliveries
     assert delivery.damage is not None
-    assert delivery.expires_at == delivery.received_at
+    assert delivery.expires_at == delivery.received_at + UNKNOWN_LEASE_SECONDS
 
 
 @pytest.mark.parametrize(

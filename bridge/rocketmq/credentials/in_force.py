@@ -7,7 +7,7 @@ from typing import Self
 
 import structlog
 
-from bridge.delivery.pace import Backoff
+from bridge.delivery.pace import Backoff, wait
 from bridge.errors import BridgeError, FixSettingsError, TryAgainError
 from bridge.rocketmq.credentials import Credentials, Place
 from bridge.watch.facts import Component, instant
@@ -42,6 +42,7 @@ class CredentialsInForce:
         self._keeping: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._refused_again_at = 0.0
+        self._hurry = asyncio.Event()
 
     def __call__(self) -> Credentials:
         """The credentials in force. As long as there have never been any, raises what `Place.look` has raised."""
@@ -61,9 +62,14 @@ class CredentialsInForce:
         return self._current.expires_at if self._current else None
 
     async def __aenter__(self) -> Self:
-        """Wait for the first credentials, for `START_SECONDS` at most. Raises FixSettingsError when only a person can help."""
+        """Wait for the first credentials, for `START_SECONDS` at most, and not once `wait_no_longer` has been called.
+
+        Raises FixSettingsError when only a person can help.
+        """
         if self._place and self._current is None:
-            await asyncio.wait([self._look(self._place)], timeout=START_SECONDS)
+            looked = asyncio.Event()
+            self._look(self._place).add_done_callback(lambda _: looked.set())
+            await wait(START_SECONDS, looked, self._hurry)
             if isinstance(self._problem, FixSettingsError):
                 raise self._problem
         if self._place:
@@ -78,6 +84,10 @@ class CredentialsInForce:
             if task:
                 task.cancel()
         self._keeping = None
+
+    def wait_no_longer(self) -> None:
+        """The bridge is to end, so nobody needs the first credentials any more."""
+        self._hurry.set()
 
     async def renew(self, refused: Credentials) -> bool:
         """Look now for others than these, which the service has refused; tell whether there are any.
