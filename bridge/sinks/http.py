@@ -55,13 +55,26 @@ class Answer:
 
 
 class Http:
-    """Requests to one server, on kept connections, of which there are at most so many; `setting` names where its URL is set.
+    """Requests to one server, on kept connections, of which there are at most so many.
 
-    Made inside the event loop. Raises FixSettingsError for proxy variables that can't be used.
+    `setting` names where its URL is set, `ca_setting` its CA, and `certificate_setting` what we show, if there is such a
+    setting: errors say where to look. Made inside the event loop. Raises FixSettingsError for proxy variables that can't be
+    used.
     """
 
-    def __init__(self, url: URL, setting: str, *, tls: Callable[[], ssl.SSLContext | bool], max_connections: int) -> None:
+    def __init__(
+        self,
+        url: URL,
+        setting: str,
+        *,
+        tls: Callable[[], ssl.SSLContext | bool],
+        max_connections: int,
+        ca_setting: str = "CA_FILE",
+        certificate_setting: str | None = "CLIENT_CERT_FILE",
+    ) -> None:
         self._setting = setting
+        self._ca_setting = ca_setting
+        self._certificate_setting = certificate_setting
         self._tls = tls
         self._proxy = proxy_for(str(url))
         # Proxies are given here: trust_env would also read ~/.netrc for each request and replace our Authorization.
@@ -99,20 +112,34 @@ class Http:
         except aiohttp.ClientProxyConnectionError as problem:
             raise SinkDownError(f"no connection to the proxy {problem.host}:{problem.port}; check HTTPS_PROXY") from None
         except aiohttp.ClientConnectorError as problem:
-            raise SinkDownError(_unreachable(problem, url, self._setting)) from problem
+            raise SinkDownError(self._unreachable(problem, url)) from problem
         except aiohttp.ConnectionTimeoutError as problem:
             raise SinkDownError(f"no connection to {url.host}:{url.port} within {limits.connect:g} s") from problem
         except TimeoutError as problem:
             raise TryAgainError(f"no whole answer within {timeout_seconds:g} s", answer_lost=True) from problem
         except (aiohttp.ClientError, OSError, ValueError) as problem:
             if alert := _tls_alert(problem):
-                raise SinkDownError(f"{url.host}:{url.port} ends TLS: {alert}; see CLIENT_CERT_FILE") from problem
+                see = self._certificate_setting or self._setting
+                raise SinkDownError(f"{url.host}:{url.port} ends TLS: {alert}; see {see}") from problem
             what = f"{type(problem).__name__}: {without_credentials(str(problem))}"
             raise TryAgainError(f"the answer broke off or is no HTTP: {what}", answer_lost=True) from problem
 
     async def close(self) -> None:
         """Close every connection."""
         await self._session.close()
+
+    def _unreachable(self, problem: aiohttp.ClientConnectorError, url: URL) -> str:
+        where, setting, certificate = f"{problem.host}:{problem.port}", self._setting, self._certificate_setting
+        if isinstance(problem, aiohttp.ClientConnectorDNSError):
+            return f"the name {problem.host} does not resolve; check {setting}"
+        if isinstance(problem, aiohttp.ClientConnectorCertificateError):
+            return f"the certificate of {where} is not trusted ({problem.certificate_error}); see {self._ca_setting}"
+        if isinstance(problem, aiohttp.ClientConnectorSSLError):
+            or_else = f", or see {certificate}" if certificate else ""
+            return f"no TLS with {where} ({problem.os_error}); is {setting} https on a plain port{or_else}"
+        if certificate and url.scheme == "https" and isinstance(problem.os_error, ConnectionResetError):
+            return f"{where} cuts the connection while TLS begins; see {certificate}"
+        return f"no connection to {where}: {problem.os_error}; check {setting}"
 
 
 def basic(username: str, password: str) -> str:
@@ -138,19 +165,6 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
             response.close()
             break
     return bytes(read[:MAX_ANSWER_BYTES])
-
-
-def _unreachable(problem: aiohttp.ClientConnectorError, url: URL, setting: str) -> str:
-    where = f"{problem.host}:{problem.port}"
-    if isinstance(problem, aiohttp.ClientConnectorDNSError):
-        return f"the name {problem.host} does not resolve; check {setting}"
-    if isinstance(problem, aiohttp.ClientConnectorCertificateError):
-        return f"the certificate of {where} is not trusted ({problem.certificate_error}); see CA_FILE"
-    if isinstance(problem, aiohttp.ClientConnectorSSLError):
-        return f"no TLS with {where} ({problem.os_error}); is {setting} https on a plain port, or see CLIENT_CERT_FILE"
-    if url.scheme == "https" and isinstance(problem.os_error, ConnectionResetError):
-        return f"{where} cuts the connection while TLS begins; see CLIENT_CERT_FILE"
-    return f"no connection to {where}: {problem.os_error}; check {setting}"
 
 
 def _tls_alert(problem: BaseException | None) -> str | None:

@@ -132,7 +132,14 @@ class Tokens:
         else:
             headers["Authorization"] = self._basic()
         trust = trusting(client.ca_file, client.ca_setting, others_too=True)
-        http = Http(client.url, client.settings[0], tls=lambda: trust, max_connections=1)
+        http = Http(
+            client.url,
+            client.settings[0],
+            tls=lambda: trust,
+            max_connections=1,
+            ca_setting=client.ca_setting,
+            certificate_setting=None,
+        )
         try:
             return await http.exchange(
                 "POST", client.url, headers=headers, timeout_seconds=FETCH_SECONDS, body=urlencode(form).encode()

@@ -6,6 +6,7 @@ from bridge.errors import SinkDownError
 from bridge.sinks import CONFIRMED
 from bridge.testing import make_event
 from rocketmq.servers import Server, answering, http, serving
+from server_process import free_port
 from webhook.receiver import opened, send
 
 pytestmark = pytest.mark.usefixtures("no_proxies")
@@ -51,3 +52,18 @@ async def test_a_receiver_on_this_machine_needs_no_proxy(monkeypatch: pytest.Mon
         async with opened(receiver.url) as sink:
             assert await send(sink, make_event()) == [CONFIRMED]
         assert proxy.requests == []
+
+
+async def test_a_probe_of_another_server_goes_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with answering(http(500)) as proxy, answering(http(204)) as probed:
+        use(monkeypatch, proxy)
+        async with opened("http://hooks.invalid/", probe_url=probed.url):
+            assert [request.split()[0] for request in probed.requests] == [b"GET"]
+        assert proxy.requests == []
+
+
+async def test_a_probe_that_reaches_nobody_names_its_own_setting() -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}/"
+    with pytest.raises(SinkDownError, match=r"no connection to .*; check PROBE_URL"):
+        async with opened("http://hooks.invalid/", probe_url=nowhere):
+            pass

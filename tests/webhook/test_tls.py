@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
+from pydantic import SecretStr
+from yarl import URL
 
 from bridge.errors import FixSettingsError, SinkDownError
 from bridge.sinks import CONFIRMED, Refused
+from bridge.sinks.oauth2 import Client, Tokens
 from bridge.sinks.webhook import WebhookSink
 from bridge.testing import make_event
 from rocketmq.servers import Line, serving
@@ -194,3 +197,22 @@ async def test_the_authorisation_server_may_have_a_certificate_of_the_same_ca(ho
             auth_client_secret=CLIENT_SECRET,
         ) as sink:
             assert await send(sink, make_event()) == [CONFIRMED]
+
+
+@pytest.mark.parametrize("tls", [True, False])
+async def test_a_token_endpoint_that_is_not_reached_names_the_settings_of_whoever_asks(house: House, *, tls: bool) -> None:
+    """Kafka's aren't the webhook's, and nobody shows it a certificate."""
+    async with receiving(tls=house.server() if tls else None) as server:
+        client = Client(
+            url=URL(server.url).with_scheme("https"),
+            id="a",
+            secret=SecretStr("b"),
+            settings=("SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL", "SASL_USERNAME", "SASL_PASSWORD"),
+            parameters={},
+            ca_setting="SSL_CAFILE",
+        )
+        tokens = Tokens(client, life_seconds=60)
+        named = "see SSL_CAFILE" if tls else "is SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL https on a plain port"
+        with pytest.raises(SinkDownError, match=f"{named}(?!.*CERT)"):
+            await tokens.token()
+        await tokens.close()

@@ -59,6 +59,7 @@ class WebhookSink(ProbedSink):
         self._closing = False
         self._signer: Signer | None = None
         self._http: Http | None = None
+        self._probing: Http | None = None
 
     async def open(self) -> None:
         """Read certificates, fetch a token and probe, where there are any. Raises SinkDownError or FixSettingsError."""
@@ -66,8 +67,10 @@ class WebhookSink(ProbedSink):
         if settings.signing_secret:
             self._signer = Signer(keys_of(settings.signing_secret.get_secret_value()))
         if self._http is None:
-            tls = ReceiverTls(settings)
-            self._http = Http(self._url, "URL", tls=tls.context, max_connections=settings.max_connections + 1)
+            tls = ReceiverTls(settings).context
+            if settings.probe_url is not None:  # perhaps another server, which another proxy leads to
+                self._probing = Http(url_of(settings.probe_url), "PROBE_URL", tls=tls, max_connections=1)
+            self._http = Http(self._url, "URL", tls=tls, max_connections=settings.max_connections)
         await self._authorization.header()
         await self.probe()
 
@@ -87,14 +90,14 @@ class WebhookSink(ProbedSink):
         """Ask PROBE_URL, if it is set; without, an event has to find out. Raises SinkDownError unless the answer is 2xx."""
         if self.settings.probe_url is None:
             return
-        assert self._http, "a sink is opened first"
+        assert self._probing, "a sink is opened first"
         url = url_of(self.settings.probe_url)
         where = without_credentials(str(url))
         # nobody but the receiver is told who we are
         identity = await self._identity() if url.origin() == self._url.origin() else {}
         seconds = min(PROBE_SECONDS, self.settings.timeout_seconds)
         try:
-            answer = await self._http.exchange("GET", url, headers=identity, timeout_seconds=seconds)
+            answer = await self._probing.exchange("GET", url, headers=identity, timeout_seconds=seconds)
         except TryAgainError as problem:
             raise SinkDownError(f"probing {where}: {problem}") from problem
         if answer.status == HTTPStatus.UNAUTHORIZED:
@@ -114,8 +117,8 @@ class WebhookSink(ProbedSink):
             while self._waiting:
                 settle(self._waiting.popleft(), _CLOSED)
             await self._authorization.close()
-            if self._http:
-                await self._http.close()
+            for http in filter(None, (self._http, self._probing)):
+                await http.close()
 
     # ---- one attempt after the other ---------------------------------------------------------------------------------
 
