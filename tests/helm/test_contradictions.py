@@ -98,16 +98,17 @@ def test_everything_is_refused_at_once() -> None:
 @pytest.mark.parametrize(
     ("values", "connections"),
     [
-        ({"replicas": 11}, 96),
-        ({"replicas": 12, "strategy": {"maxSurge": 0, "maxUnavailable": 1}}, 96),
-        ({"replicas": 12, "strategy": {"type": "Recreate"}}, 96),
-        ({"replicas": 99, "rocketmq": {"maxPollers": 1}}, 100),
-        ({"replicas": 24, "connectionBudget": {"instance": 300, "usedByOthers": 100}}, 200),
-        ({"replicas": 0, "autoscaling": {"maxReplicas": 11, "hpa": {"enabled": True}}}, 96),
-        ({"replicas": 99, "autoscaling": {"maxReplicas": 11, "hpa": {"enabled": True}}}, 96),
+        ({"replicas": 10}, 99),
+        ({"replicas": 11, "strategy": {"maxSurge": 0, "maxUnavailable": 1}}, 99),
+        ({"replicas": 11, "strategy": {"type": "Recreate"}}, 99),
+        ({"replicas": 49, "rocketmq": {"maxPollers": 1}}, 100),
+        ({"replicas": 19, "rocketmq": {"maxPollers": 9}, "connectionBudget": {"instance": 300, "usedByOthers": 100}}, 200),
+        ({"replicas": 0, "autoscaling": {"maxReplicas": 10, "hpa": {"enabled": True}}}, 99),
+        ({"replicas": 99, "autoscaling": {"maxReplicas": 10, "hpa": {"enabled": True}}}, 99),
     ],
 )
 def test_the_connections_keep_to_the_budget(values: dict[str, Any], connections: int) -> None:
+    """Of a pod they are one more than its pollers."""
     budget = {"connectionBudget": {"instance": 100}}
     manifests(merged(MINIMAL, budget, values))
     left = merged(budget, values)["connectionBudget"]

@@ -209,15 +209,38 @@ def test_pods_spread_over_zones_and_nodes_where_there_are_several() -> None:
     ("values", "remark"),
     [
         ({}, "kubectl --namespace prod rollout status deployment/orders-rocketmq-bridge\n"),
-        ({}, "helm test orders --namespace prod --logs\n"),
+        ({}, "it consumes nothing, and pods that deliver already go on:\n  helm test orders --namespace prod --logs\n"),
         ({"sink": "stdout"}, "no place to keep messages"),
         ({"existingSecret": None}, "No access key is given"),
+        ({"existingSecret": None, "secret": {"BRIDGE_KAFKA__SASL_PASSWORD": "x"}}, "No access key is given"),
+        ({"existingSecret": None, "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy"}]}, "No access key is given"),
+        (
+            {"existingSecret": None, "extraSecrets": [{"name": "user", "items": {"password": "BRIDGE_KAFKA__SASL_PASSWORD"}}]},
+            "No access key is given",
+        ),
         ({"shutdown": {"graceSeconds": 30}}, "shutdown.graceSeconds isn't longer than rocketmq.waitSeconds"),
     ],
 )
 def test_the_notes_say_what_to_do_and_what_to_mind(values: dict[str, Any], remark: str) -> None:
     assert remark in files(merged(MINIMAL, values))["NOTES.txt"]
     assert not values or remark not in files(MINIMAL)["NOTES.txt"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"secret": {"BRIDGE_ROCKETMQ__ACCESS_KEY_ID": "AKID", "BRIDGE_ROCKETMQ__ACCESS_KEY_SECRET": "SECRET"}},
+        {"extraEnv": [{"name": "BRIDGE_ROCKETMQ__ACCESS_KEY_ID", "value": "AKID"}]},
+        {"extraEnv": [{"name": "bridge_rocketmq__access_key_id", "value": "AKID"}]},
+        {"envFrom": [{"secretRef": {"name": "keys"}}]},
+        {"extraSecrets": [{"name": "keys"}]},
+        {"extraSecrets": [{"name": "keys", "items": {"id": "BRIDGE_ROCKETMQ__ACCESS_KEY_ID"}}]},
+        {"extraVolumes": [{"name": "keys", "csi": {}}], "extraVolumeMounts": [{"name": "keys", "mountPath": "/run/secrets"}]},
+        {"rrsa": {"enabled": True, "roleName": "orders-bridge"}},
+    ],
+)
+def test_the_notes_miss_no_access_key_where_there_is_or_may_be_one(values: dict[str, Any]) -> None:
+    assert "No access key" not in files(merged(MINIMAL, {"existingSecret": None}, values))["NOTES.txt"]
 
 
 def test_a_text_with_a_dollar_sign_comes_through_as_it_is() -> None:

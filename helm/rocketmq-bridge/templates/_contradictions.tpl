@@ -104,10 +104,10 @@ strategy.maxSurge and strategy.maxUnavailable are both 0, so that no update coul
 {{- $replicas := include "rocketmq-bridge.mostReplicas" . | int }}
 {{- $surge := ternary .Values.strategy.maxSurge 0 $rolling | int }}
 {{- $pollers := int .Values.rocketmq.maxPollers }}
-{{- $connections := mul (add $replicas $surge) $pollers | int }}
+{{- $connections := mul (add $replicas $surge) (add $pollers 1) | int }}{{/* one more a pod, for the acks beside the flow */}}
 {{- $left := sub .Values.connectionBudget.instance .Values.connectionBudget.usedByOthers | int }}
 {{- if gt $connections $left }}
-({{ $replicas }} replicas + {{ $surge }} of strategy.maxSurge) × {{ $pollers }} of rocketmq.maxPollers are {{ $connections }} connections, and connectionBudget leaves {{ $left }}: beyond it the broker answers long polls at once, which costs calls; lower one of them
+({{ $replicas }} replicas + {{ $surge }} of strategy.maxSurge) × ({{ $pollers }} of rocketmq.maxPollers + 1 for acks) are {{ $connections }} connections, and connectionBudget leaves {{ $left }}: beyond it the broker answers long polls at once, which costs calls; lower one of them
 {{- end }}
 {{- end }}
 

@@ -46,6 +46,18 @@ their names begin with: rocketmq.maxPollers is BRIDGE_ROCKETMQ__MAX_POLLERS. Wha
 {{- end }}
 {{- end }}
 
+{{/* Whether there is an access key, or may be one where the chart can't look: what is there already isn't known by its keys. */}}
+{{- define "rocketmq-bridge.mayHaveAccessKey" -}}
+{{- $unknown := or .Values.existingSecret .Values.envFrom .Values.extraVolumeMounts }}
+{{- $names := keys .Values.secret }}
+{{- range .Values.extraEnv }}{{ $names = append $names (upper .name) }}{{ end }}
+{{- range .Values.extraSecrets }}
+{{- $unknown = or $unknown (not .items) }}
+{{- range .items }}{{ $names = append $names (upper .) }}{{ end }}
+{{- end }}
+{{- if or $unknown (has "BRIDGE_ROCKETMQ__ACCESS_KEY_ID" $names) }}yes{{ end }}
+{{- end }}
+
 {{- define "rocketmq-bridge.env" -}}
 {{- range $name, $text := include "rocketmq-bridge.settings" . | fromYaml }}
 - name: {{ $name }}
