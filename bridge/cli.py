@@ -5,6 +5,7 @@ import asyncio
 import io
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -13,10 +14,10 @@ from typing import Any, NoReturn
 from pydantic.fields import FieldInfo
 
 from bridge import __version__, sinks
-from bridge.environment import PREFIX, split_flags
+from bridge.environment import PREFIX, Value, split_flags
 from bridge.errors import BridgeError, FixSettingsError
 from bridge.fast_loop import loop_factory
-from bridge.loading import boolean_or_not, load
+from bridge.loading import DEMO_DEFAULTS, boolean_or_not, in_one_line, load
 from bridge.settings import EmulatorSettings, PublishSettings, RunSettings
 from bridge.variables import is_secret, settings_of, shown
 from bridge.watch import logs
@@ -109,7 +110,10 @@ def _parser() -> argparse.ArgumentParser:
 
     add("run", _run, "take messages to the sink until SIGTERM", _list_of(RunSettings))
     demo = add(
-        "demo", _demo, "broker, publisher and bridge in one process, until Ctrl-C", _list_of(RunSettings, EmulatorSettings)
+        "demo",
+        _demo,
+        "broker, publisher and bridge in one process, until Ctrl-C",
+        _list_of(RunSettings, EmulatorSettings, defaults=DEMO_DEFAULTS, without=_THE_DEMOS_OWN),
     )
     demo.add_argument("--messages", type=_count, metavar="N", help="publish N messages, deliver them, and exit")
     check = add(
@@ -140,15 +144,28 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _list_of(*models: type[RunSettings | EmulatorSettings | PublishSettings]) -> str:
+_THE_DEMOS_OWN = re.compile(
+    "BRIDGE_(ROCKETMQ__(ENDPOINT|INSTANCE_ID|TOPIC|GROUP_ID|TAG|CA_FILE|ACCESS_KEY_.*|SECURITY_TOKEN)|MANAGEMENT__(ENDPOINT|REGION))"
+)
+"""What the demo sets itself, as its broker is the emulator."""
+
+
+def _list_of(
+    *models: type[RunSettings | EmulatorSettings | PublishSettings],
+    defaults: Mapping[str, Value] | None = None,
+    without: re.Pattern[str] | None = None,
+) -> str:
     fields = {name: field for model in models for name, field in settings_of(model).items()}
-    return "\n".join(["settings:", *_settings_lines(fields)]).replace("%", "%%")
+    if without:
+        fields = {name: field for name, field in fields.items() if not without.fullmatch(name)}
+    return "\n".join(["settings:", *_settings_lines(fields, defaults)]).replace("%", "%%")
 
 
-def _settings_lines(fields: Mapping[str, FieldInfo]) -> Iterator[str]:
+def _settings_lines(fields: Mapping[str, FieldInfo], defaults: Mapping[str, Value] | None = None) -> Iterator[str]:
     for name, field in fields.items():
-        default = "" if field.is_required() or is_secret(field) or field.default is None else f" [{field.default}]"
-        yield f"  {name}{default}\n      {field.description or ''}".rstrip()
+        default: object = defaults[name].text if defaults and name in defaults else field.default
+        hidden = field.is_required() or is_secret(field) or default is None
+        yield f"  {name}{'' if hidden else f' [{default}]'}\n      {in_one_line(field)}".rstrip()
 
 
 def _loop(main: Coroutine[Any, Any, None]) -> None:
@@ -222,7 +239,9 @@ def _publish(options: argparse.Namespace, flags: Sequence[str]) -> int:
     from bridge.rocketmq.message import KEYS, SHARDING_KEY, START_DELIVER_TIME  # noqa: PLC0415 - as above
     from bridge.service import client_for  # noqa: PLC0415 - as above
 
-    endpoint = load(PublishSettings, flags).settings.rocketmq
+    settings = load(PublishSettings, flags).settings
+    logs.configure(level=settings.log.level, form=settings.log.format)
+    endpoint = settings.rocketmq
     properties = {KEYS: options.keys, SHARDING_KEY: options.sharding_key}
     properties[START_DELIVER_TIME] = None if options.deliver_at is None else str(options.deliver_at)
     for pair in options.property:

@@ -5,16 +5,14 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from importlib.util import find_spec
 from itertools import count
 from typing import Any
 
 import orjson
 
 from bridge.emulator.server import Emulator
-from bridge.environment import Value
 from bridge.errors import FixSettingsError, TryAgainError
-from bridge.loading import load
+from bridge.loading import DEMO_DEFAULTS, load
 from bridge.rocketmq.client import Client
 from bridge.service import Service, client_for
 from bridge.settings import EmulatorFace, EmulatorSettings, RunSettings
@@ -51,22 +49,9 @@ async def emulator_for(settings: EmulatorFace) -> AsyncIterator[Emulator]:
         await emulator.close()
 
 
-_DEFAULTS = {
-    name: Value(text, "the demo")
-    for name, text in {
-        "BRIDGE_EMULATOR__PORT": "0",
-        "BRIDGE_HTTP__HOST": "127.0.0.1",
-        "BRIDGE_HTTP__PORT": "0",
-        "BRIDGE_LOG__LEVEL": "error",  # its end leaves nothing to anybody: the broker ends with it
-        "BRIDGE_MANAGEMENT__ENABLED": str(find_spec("alibabacloud_ons20190214") is not None),
-        "BRIDGE_MANAGEMENT__INTERVAL_SECONDS": "5",
-    }.items()
-}
-
-
 async def demo(flags: Sequence[str], *, messages: int | None) -> None:
     """Publish and deliver so many messages, or go on until SIGINT or SIGTERM. Only events go to stdout."""
-    face = load(EmulatorSettings, flags, defaults=_DEFAULTS).settings.emulator
+    face = load(EmulatorSettings, flags, defaults=DEMO_DEFAULTS).settings.emulator
     async with emulator_for(face) as emulator:
         settings = _settings(flags, face, emulator.url)
         logs.configure(level=settings.log.level, form=settings.log.format)
@@ -94,7 +79,7 @@ def _settings(flags: Sequence[str], face: EmulatorFace, url: str) -> RunSettings
         f"--rocketmq.access-key-secret={face.access_key_secret.get_secret_value()}",
         f"--management.endpoint={url}",
     ]
-    settings = load(RunSettings, [*flags, *here], defaults=_DEFAULTS).settings
+    settings = load(RunSettings, [*flags, *here], defaults=DEMO_DEFAULTS).settings
     elsewhere = dict.fromkeys(("instance_id", "tag", "security_token", "ca_file"))
     return settings.model_copy(update={"rocketmq": settings.rocketmq.model_copy(update=elsewhere)})
 

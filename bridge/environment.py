@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -33,6 +33,10 @@ class Value:
     """`the flag --rocketmq.topic`, `the environment`, `.env`, a file's path, or the name of a command that has its own way."""
     bare: bool = False
     """Whether it is a flag without a value, which only a boolean can be."""
+
+    def as_that_of(self, name: str) -> "Value":
+        """The same, for a setting that takes it over from another one, of that name."""
+        return replace(self, given_by=f"{name}, {self.given_by}")
 
 
 def given(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -26,7 +27,21 @@ class Loaded(Generic[S]):
 
     settings: S
     values: Mapping[str, Value]
-    """What was given, by variable name."""
+    """What was given, by variable name, and what was taken over from such."""
+
+
+DEMO_DEFAULTS: Mapping[str, Value] = {
+    name: Value(text, "the demo")
+    for name, text in {
+        "BRIDGE_EMULATOR__PORT": "0",
+        "BRIDGE_HTTP__HOST": "127.0.0.1",
+        "BRIDGE_HTTP__PORT": "0",
+        "BRIDGE_LOG__LEVEL": "error",  # its end leaves nothing to anybody: the broker ends with it
+        "BRIDGE_MANAGEMENT__ENABLED": str(find_spec("alibabacloud_ons20190214") is not None),
+        "BRIDGE_MANAGEMENT__INTERVAL_SECONDS": "5",
+    }.items()
+}
+"""What is in force in the demo when nobody says otherwise."""
 
 
 def load(
@@ -50,10 +65,10 @@ def load(
     known = _everything_known() | fields | (chosen.taken_from if chosen else {})
     mistakes += _misnamed(values, known, chosen)
     tree = levels_of(full)
-    inherited = {chosen.inherited(name): value for name, value in values.items()} if chosen else {}
-    for name, value in {**inherited, **values}.items():
-        if name in fields:
-            put(tree, name, value.text)
+    inherited = {chosen.inherited(name): value.as_that_of(name) for name, value in values.items()} if chosen else {}
+    in_force = {name: value for name, value in {**inherited, **values}.items() if name in fields}
+    for name, value in in_force.items():
+        put(tree, name, value.text)
     settings: S | None = None
     try:
         settings = full(**tree)
@@ -65,7 +80,7 @@ def load(
         raise FixSettingsError("\n".join(mistakes))
     if isinstance(settings, RunSettings | PublishSettings):
         settings.rocketmq.note_key_files(values)
-    return Loaded(settings, {name: value for name, value in values.items() if name in fields})
+    return Loaded(settings, in_force)
 
 
 def _misnamed(values: Mapping[str, Value], known: Mapping[str, FieldInfo], chosen: "_Chosen | None") -> Iterator[str]:
@@ -158,7 +173,7 @@ def _belongs_elsewhere(name: str, value: Value, chosen: _Chosen | None) -> bool:
 def _explain(error: ErrorDetails, fields: Mapping[str, FieldInfo], values: Mapping[str, Value]) -> str:
     name = PREFIX + "__".join(str(level) for level in error["loc"]).upper()
     field = fields.get(name)
-    about = f" ({field.description})" if field and field.description else ""
+    about = f" ({in_one_line(field)})" if field and field.description else ""
     if error["type"] == "missing":
         return f"{name} is not set, and is required{about}"
     message = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
@@ -169,6 +184,11 @@ def _explain(error: ErrorDetails, fields: Mapping[str, FieldInfo], values: Mappi
         return f"{name}: {message}{about}"
     shown = "what is given" if field is None or is_secret(field) else repr(without_credentials(value.text))
     return f"{name}: {shown}, given by {value.given_by}: {message}{about}"
+
+
+def in_one_line(field: FieldInfo) -> str:
+    """What a setting means, as it is shown to people."""
+    return " ".join((field.description or "").split())
 
 
 def boolean_or_not(name: str) -> bool | None:

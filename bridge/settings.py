@@ -171,7 +171,9 @@ class DeliveryRules(Section):
     """Bounds of the delivery."""
 
     lease_margin_seconds: float | None = Field(
-        default=None, ge=0, description="how long before a lease's end to stop; a tenth of the lease, at most 10, when not set"
+        default=None,
+        ge=0,
+        description="how long before a lease's end to stop, half of it at most; a tenth of the lease, at most 10, when not set",
     )
     max_deliveries: int | None = Field(
         default=None,

@@ -27,8 +27,8 @@ Every setting is an environment variable. The same names work
   `/run/secrets`).
 
 A flag wins over the environment, that over `.env`, that over a secret's file. An empty value is as good as none. A name with
-`__` that isn't among these is a mistake, and is reported with the nearest that is. `bridge config` shows what is in force, and
-where each value came from. `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are honoured.
+`__` that isn't among these is a mistake, and is reported with the nearest that is; a sink's are looked at when it is used.
+`bridge config` shows what is in force, and where each value came from. `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are honoured.
 
 This page is made from the code.
 """
@@ -125,7 +125,7 @@ noted on its way, which takes about a tenth of a millisecond, so probe as often 
 | path | 200 | 503 |
 |---|---|---|
 | `/livez` | the event loop turns | it has not turned for {STUCK_SECONDS:g} s, and the log says where it is stuck: restart it |
-| `/readyz` | polls succeed, or are paused on purpose, and every sink is usable | starting, draining, or either is lost; the \
+| `/readyz` | polls succeed, and every sink is usable | starting, draining, or either is lost; the \
 answer says which, and it mends itself |
 | `/healthz` | the last finished poll succeeded | it failed, or none has finished; or the event loop is stuck; or, with \
 `BRIDGE_MANAGEMENT__REQUIRED`, the service says that the consumer group is offline |

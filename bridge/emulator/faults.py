@@ -41,20 +41,20 @@ class Faults(BaseModel):
     """Share of acks that take effect and whose connection is then cut."""
     ack_refused: Share = 0.0
     """Share of acks answered with 500 `InternalError`, without effect."""
-    ack_stuck: bool = False
+    ack_stuck: bool = False  # protocol.md 3.4
     """Once a message has been delivered again, every ack of it is answered with a `ReceiptHandleError` whose
-    `ReceiptHandle` is empty, and changes nothing (protocol.md 3.4)."""
+    `ReceiptHandle` is empty, and changes nothing."""
 
     early_not_exist: Share = 0.0
     """Share of the long polls with nothing to deliver that are answered at once."""
-    open_poll_limit: Annotated[int, Field(ge=0)] | None = None
+    open_poll_limit: Annotated[int, Field(ge=0)] | None = None  # protocol.md 2.2
     """While an instance has this many open long polls, further ones are answered at once, as the service does from
-    100 on (protocol.md 2.2); null for no limit."""
+    100 on; no limit when not set."""
     strand_abandoned_polls: bool = False
     """A long poll whose client has gone still waits, and what it gets is leased to nobody."""
 
-    illegal_character: Share = 0.0
-    """Share of deliveries whose body holds `&#1;`, which XML forbids (protocol.md 5.4); the MD5 fits it."""
+    illegal_character: Share = 0.0  # protocol.md 5.4
+    """Share of deliveries whose body holds `&#1;`, which XML forbids; the MD5 fits it."""
     wrong_md5: Share = 0.0
     """Share of deliveries with the MD5 of another body."""
     missing_id: Share = 0.0
@@ -71,21 +71,21 @@ class Faults(BaseModel):
     """Share of polls answered with 200 and a message whose body never ends, without effect."""
 
     management_error: str | None = None
-    """The code that the management API answers every call with, as `Throttling.User` or `NoPermission`; null for none."""
+    """The code that the management API answers every call with, as `Throttling.User` or `NoPermission`; none when not set."""
     management_error_status: Annotated[int, Field(ge=400, le=599)] | None = None
-    """The HTTP status of that answer; null for 400."""
+    """The HTTP status of that answer; 400 when not set."""
     management_retry_after_ms: Annotated[int, Field(ge=1)] | None = None
-    """What that answer's header `x-acs-retry-after` says, in milliseconds; null for no such header."""
+    """What that answer's header `x-acs-retry-after` says, in milliseconds; there is none when not set."""
     management_garbage: Share = 0.0
     """Share of the management calls answered with 200 and a page of HTML."""
     management_stalled: Share = 0.0
     """Share of the management calls that are never answered."""
-    management_unlisted: bool = False
-    """The management API lists nobody and says that no group is online, though consumers poll (protocol.md 8.5)."""
+    management_unlisted: bool = False  # protocol.md 8.5
+    """The management API lists nobody and says that no group is online, though consumers poll."""
     management_offline_empty: bool = False
     """That nobody is online is said with 200 and an empty list, in place of 400 `BIZ_CONSUMER_NOT_ONLINE`."""
     management_delay_seconds: Seconds | None = None
-    """The delay that the management API tells of every group; null for the true one."""
+    """The delay that the management API tells of every group; the true one when not set."""
     management_answers: Annotated[dict[str, dict[str, Any]], BeforeValidator(_from_json)] = {}
     """What to answer in place of the truth: JSON objects by operation, as `{"OnsConsumerAccumulate": {"Data": {}}}`."""
 

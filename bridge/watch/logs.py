@@ -44,8 +44,9 @@ def configure(*, level: str, form: Literal["console", "json"] | None) -> None:
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(logging.WARNING)
-    logging.getLogger("bridge").setLevel(level.upper())
+    ours = logging.getLogger("bridge")
+    ours.setLevel(level.upper())
+    root.setLevel(max(logging.WARNING, ours.level))
 
 
 MAX_WAITING_LINES = 10_000

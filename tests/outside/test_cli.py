@@ -1,6 +1,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -57,10 +58,21 @@ def test_each_command_explains_itself(command: str, shows: list[str], capsys: py
 
 async def test_help_can_be_read_in_a_locale_that_knows_ascii_alone(tmp_path: Path) -> None:
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    result = await bridge("demo", "--help", folder=tmp_path, settings=ascii_only)
+    result = await bridge("run", "--help", folder=tmp_path, settings=ascii_only)
     assert (result.code, result.err) == (0, "")
     assert result.out.isascii()
     assert "BRIDGE_ROCKETMQ__INSTANCE_ID" in result.out
+
+
+def test_the_help_of_the_demo_tells_its_own_defaults_and_leaves_out_what_it_sets_itself(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["demo", "--help"])
+    out = capsys.readouterr().out
+    assert "BRIDGE_HTTP__HOST [127.0.0.1]" in out
+    assert "BRIDGE_ROCKETMQ__MAX_POLLERS [8]" in out
+    assert not re.search("BRIDGE_ROCKETMQ__(ENDPOINT|TAG|ACCESS_KEY_ID)|BRIDGE_MANAGEMENT__ENDPOINT", out)
 
 
 async def test_without_a_command_the_commands_are_named(tmp_path: Path) -> None:

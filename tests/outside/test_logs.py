@@ -1,6 +1,8 @@
 import asyncio
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +143,18 @@ async def test_what_libraries_log_and_tracebacks_come_in_the_same_form_without_l
         assert [error["exc_type"] for error in failure["exception"]] == ["ValueError", "KeyError"]
     else:
         assert "[warning  ] about to fail: soon" in first
+
+
+def test_a_level_above_that_of_a_warning_holds_for_what_libraries_log_too() -> None:
+    code = """
+import logging
+from bridge.watch import logs
+logs.configure(level="error", form="json")
+library = logging.getLogger("their.library")
+library.warning("about to fail")
+library.error("it has failed")
+logs.flush(1.0)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True)
+    assert "it has failed" in said.stderr
+    assert "about to fail" not in said.stderr

@@ -496,6 +496,14 @@ def test_config_shows_what_is_in_force_and_where_it_comes_from(folder: Path, mon
     assert "S3CRET" not in text
 
 
+def test_config_says_of_what_dead_letters_take_over_whose_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    letters = {"BRIDGE_DEAD_LETTER__SINK": "kafka", "BRIDGE_DEAD_LETTER__KAFKA__TOPIC": "letters"}
+    _, text = printed(["config"], {**REQUIRED, **letters, "BRIDGE_KAFKA__BOOTSTRAP_SERVERS": "k:9092"})
+    taken_over = "BRIDGE_DEAD_LETTER__KAFKA__BOOTSTRAP_SERVERS=k:9092  # BRIDGE_KAFKA__BOOTSTRAP_SERVERS, the environment"
+    assert taken_over in text.splitlines()
+
+
 # ---- any environment at all ------------------------------------------------------------------------------------------
 
 _KNOWN = {name: is_secret(about) for model in (RunSettings, EmulatorSettings) for name, about in settings_of(model).items()}

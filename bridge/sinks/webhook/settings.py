@@ -55,7 +55,12 @@ class WebhookSettings(BaseModel):
         description="how CloudEvents are written: structured, the whole event as the body; binary, its attributes as headers; "
         "batch, several as one JSON array, which the receiver must have asked for",
     )
-    batch_max: int = Field(default=16, ge=1, le=1000, description="how many events a batch holds at most, 1 to 1000")
+    batch_max: int = Field(
+        default=16,
+        ge=1,
+        le=1000,
+        description="how many events a batch holds at most; a poll brings 16 at most, so more never come",
+    )
     signing_secret: Annotated[SecretStr, AfterValidator(_is_decodable)] | None = Field(
         default=None,
         description="a Standard Webhooks secret, whsec_ and Base64; several, with spaces or commas, while one replaces another",
@@ -90,7 +95,7 @@ class WebhookSettings(BaseModel):
     probe_url: Url | None = Field(
         default=None,
         repr=False,
-        description="what is asked with GET while the endpoint is down; a 2xx answer says that it is up again",
+        description="what is asked with GET at the start, and while the endpoint is down; a 2xx answer says that it is up",
     )
     ca_file: File | None = Field(
         default=None, description="a PEM file with the only CA that the endpoint's certificate is checked against"
