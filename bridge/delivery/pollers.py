@@ -51,7 +51,7 @@ class Pollers:
         self._rng = rng
         self._now = asyncio.get_running_loop().time
         self._long_polls = LongPolls(facts, self._now)
-        self._trial_in_vain = False  # as what it brought was poison, or has nothing to do at the sink that is down
+        self._trial_in_vain = False  # as what it brought was poison, or was acked without asking the sink that is down
         self._stopping = asyncio.Event()
         self._polls: set[asyncio.Task[Batch]] = set()
         self._others: set[asyncio.Task[None]] = set()
@@ -113,9 +113,9 @@ class Pollers:
                 full = len(sizes) >= asked
                 if full and not trial:
                     self._add_one()
-                sends = self._outlets.sends_while_down
+                sends, acked = self._outlets.sends_while_down, self._facts.counts.acked
                 await self._pipeline.deliver(batch.deliveries, trial=trial)
-                self._trial_in_vain |= trial and self._outlets.sends_while_down == sends
+                self._trial_in_vain |= trial and self._outlets.sends_while_down == sends and self._facts.counts.acked > acked
                 return full
             return False
         finally:
