@@ -1,10 +1,12 @@
 """Promise 8, with real signals."""
 
+import asyncio
 import signal
 from pathlib import Path
 
 from acceptance.processes import GROUP, TOPIC, Running, bridge, environment, events, get, until
 from bridge.emulator.server import Emulator
+from rocketmq.servers import Line, serving
 
 
 async def drains(running: Running) -> None:
@@ -56,3 +58,20 @@ async def test_a_second_sigterm_cuts_the_poll() -> None:
         await drains(running)
         running.process.terminate()
         assert await running.end(seconds=3) == 0
+
+
+async def test_sigterm_is_heard_while_the_first_credentials_are_looked_for() -> None:
+    asked = asyncio.Event()
+
+    async def never(line: Line) -> None:
+        await line.request()
+        asked.set()
+        await asyncio.Event().wait()
+
+    async with serving(never) as server:
+        env = environment("http://127.0.0.1:1", ROCKETMQ__ACCESS_KEY_ID="", ROCKETMQ__ACCESS_KEY_SECRET="")
+        chain = {"ALIBABA_CLOUD_CREDENTIALS_URI": f"{server.url}/key", "ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true"}
+        async with bridge("run", env=env | chain) as running:
+            await until(asked.is_set)
+            running.process.terminate()
+            assert await running.end(seconds=3) == 0
