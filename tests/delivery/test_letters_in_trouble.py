@@ -8,7 +8,7 @@ from bridge.event import Event
 from bridge.sinks import CONFIRMED, Outcome, Refused
 from bridge.testing import MemorySink
 from worlds.virtual_time import run
-from worlds.world import world
+from worlds.world import Unprobed, world
 
 
 def picky(event: Event) -> Outcome:
@@ -59,10 +59,6 @@ def test_a_letter_that_waited_for_its_sink_to_open_is_not_begun_past_its_deadlin
 
 def test_a_refused_event_that_tries_a_sink_in_an_outage_is_buried_at_once_even_in_a_short_lease() -> None:
     """Its lease would be over before the next one tries, and it, first again, would be the one for ever."""
-
-    class Unprobed(MemorySink):
-        async def probe(self) -> None:
-            return
 
     async def main() -> None:
         async with world(Unprobed(picky), lease=12, dead_letters=MemorySink(), rules=Rules(ordered=True)) as w:

@@ -13,7 +13,7 @@ from bridge.sinks import CONFIRMED, Again, Outcome, Refused, Unknown
 from bridge.source import Batch
 from bridge.testing import MemorySink
 from worlds.virtual_time import run
-from worlds.world import StillOut, world
+from worlds.world import StillOut, Unprobed, world
 
 
 def poison(event: Event) -> Outcome:
@@ -159,13 +159,6 @@ def test_nor_does_it_bring_again_what_another_poll_that_was_out_has_brought() ->
             assert w.facts.counts.received == 6
 
     run(main())
-
-
-class Unprobed(MemorySink):
-    """A probe that always succeeds tells nothing, like a sink without one."""
-
-    async def probe(self) -> None:
-        return
 
 
 def always(outcome: Outcome) -> Callable[[], Callable[[Event], Outcome]]:

@@ -17,7 +17,7 @@ from bridge.sinks import CONFIRMED, Again, Outcome, Refused, Unknown
 from bridge.source import Batch
 from bridge.testing import MemorySink
 from worlds.virtual_time import run
-from worlds.world import StillOut, world
+from worlds.world import StillOut, Unprobed, world
 
 
 def test_what_a_shard_has_confirmed_is_acked_within_seconds_while_its_next_event_hangs() -> None:
@@ -157,10 +157,6 @@ def test_a_message_whose_every_ack_is_refused_is_reported_once(monkeypatch: pyte
 def test_the_outage_of_a_sink_without_a_probe_ends_within_the_ceiling_though_few_messages_are_held(
     messages: int, seconds: float
 ) -> None:
-    class Unprobed(MemorySink):
-        async def probe(self) -> None:
-            return
-
     async def main() -> None:
         async with world(Unprobed()) as w:
             await w.until(lambda: not w.outlet.down)
@@ -187,13 +183,6 @@ def test_an_outage_ends_although_poison_comes_again_before_anything_else_does() 
             await w.until(lambda: len(w.acked) == 6, seconds=60)
 
     run(main())
-
-
-class Unprobed(MemorySink):
-    """A probe that always succeeds tells nothing."""
-
-    async def probe(self) -> None:
-        return
 
 
 def test_an_outage_does_not_wait_for_an_event_that_sleeps_for_minutes_as_its_receiver_asked() -> None:

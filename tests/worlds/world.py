@@ -111,6 +111,13 @@ class StillOut:
         return Unknown(self.answers[-1])
 
 
+class Unprobed(MemorySink):
+    """A probe that always succeeds tells nothing, like a sink without one."""
+
+    async def probe(self) -> None:
+        return
+
+
 class World:
     """An engine at work, and what stands around it."""
 
