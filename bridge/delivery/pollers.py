@@ -3,6 +3,7 @@
 import asyncio
 import math
 import random
+from collections.abc import Sequence
 
 from bridge.delivery.long_polls import LongPolls
 from bridge.delivery.outlets import Outlets
@@ -10,7 +11,7 @@ from bridge.delivery.pace import Backoff, Pace, wait
 from bridge.delivery.pipeline import Pipeline
 from bridge.delivery.room import Room
 from bridge.errors import BridgeError, FixSettingsError, TryAgainError
-from bridge.source import Batch, Source
+from bridge.source import Batch, Delivery, Source
 from bridge.watch.facts import Facts
 
 OUTAGE_FIRST_SECONDS, OUTAGE_CEILING_SECONDS = 1.0, 30.0
@@ -124,12 +125,15 @@ class Pollers:
     def _patience(self) -> int:
         """How long the next poll waits, in seconds: not until what is held comes again, nor what other pollers are given.
 
-        Else an outage that begins meanwhile might cost that a second delivery (promise 4). What comes again at once does so.
+        Else an outage that begins meanwhile might cost that a second delivery (promise 4). For what comes again within two
+        seconds no poll is shortened, as one of a second would follow the other.
         """
-        now, comes_again = self._now(), self._facts.lease_ends
-        if self._others and self._facts.lease_seconds:
-            comes_again.append(now + self._facts.lease_seconds)
-        first = min((at for at in comes_again if at >= now + 2), default=math.inf)
+        now, lease = self._now(), self._facts.lease_seconds
+        first = min(self._facts.leases.values(), default=math.inf)
+        if first <= now + self._wait_seconds + 1:  # rarely: a lease takes minutes
+            first = min((end for end in self._facts.lease_ends if end >= now + 2), default=math.inf)
+        if self._others and lease and lease >= 2:  # noqa: PLR2004 - seconds, as above
+            first = min(first, now + lease)
         return int(min(self._wait_seconds, first - now - 1))
 
     def _add_one(self) -> None:
@@ -174,8 +178,7 @@ class Pollers:
     def _note_answer(self, batch: Batch, wait_seconds: int) -> None:
         polls = self._facts.counts.polls
         self._facts.poll_seconds.observe(batch.waited)
-        readable = [delivery for delivery in batch.deliveries if delivery.damage is None]
-        if readable and all(self._now() >= self._pipeline.deadline(delivery) for delivery in readable):
+        if self._are_over(batch.deliveries):
             self._note_trouble(TryAgainError(_LEASES_ARE_OVER))
             return
         self._facts.rocketmq.works()
@@ -186,6 +189,11 @@ class Pollers:
             self._pace.note_nothing_at_once()
         elif self._long_polls.held:
             self._pace.note_held()
+
+    def _are_over(self, deliveries: Sequence[Delivery]) -> bool:
+        """Whether none of what can be read is still to be delivered; of the rest the lease may be unknown."""
+        readable = any(delivery.damage is None for delivery in deliveries)
+        return readable and all(d.damage is not None or self._now() >= self._pipeline.deadline(d) for d in deliveries)
 
     def _note_trouble(self, problem: BridgeError) -> None:
         if isinstance(problem, FixSettingsError) and self._facts.rocketmq.last_ok is None:
